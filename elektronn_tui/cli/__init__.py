@@ -1,0 +1,1 @@
+"""The `elektronn` command: one module a verb."""

@@ -1,0 +1,614 @@
+"""Every message between a session and its clients, their version, and the framing.
+
+A frame is a big-endian ``uint32`` length followed by that many bytes of MessagePack: the array
+``[type, id, payload]``. `type` names a message class below in snake case, `id` is chosen by the client for a
+request and repeated in its answer (0 for events), `payload` is the message as a map. Fields and messages may be
+added within one major version: unknown fields and unknown events are ignored, an unknown request is answered with `Unsupported`.
+
+Arrays travel as raw little-endian bytes whose dtype the field's comment gives.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any, ClassVar, Literal, TypeVar
+
+import msgspec
+
+from elektronn_tui.errors import ProtocolError
+
+PROTOCOL = (1, 0)
+"""Major and minor version. Clients and sessions of one major version understand each other."""
+
+MAX_FRAME = 64 * 1024 * 1024
+"""Longest frame in bytes that is accepted from a session."""
+MAX_REQUEST = 4 * 1024 * 1024
+"""Longest frame in bytes that is accepted from a client."""
+
+State = Literal["starting", "running", "paused", "halted", "finished", "stopped", "failed", "lost"]
+LIVE_STATES: frozenset[str] = frozenset({"starting", "running", "paused", "halted"})
+ConsoleMode = Literal["observe", "hold"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages."""
+
+    type_name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.type_name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+# --- what a session is made of --------------------------------------------------------------------
+
+
+class Status(Message):
+    """Where a session stands."""
+
+    state: State = "starting"
+    reason: str = ""
+    step: int = 0
+    steps: int | None = None
+    rate: float = 0.0  # steps per second, smoothed
+    voxel_rate: float = 0.0  # input voxels per second, smoothed
+    data_wait: float = 0.0  # fraction of the time that the loop waited for data, smoothed
+    eta: float | None = None  # seconds of training time to the last step
+    training_time: float = 0.0  # seconds; paused and halted time excluded
+    started: float = 0.0  # Unix time
+    clients: int = 0
+    held_by: str = ""  # client whose console holds the loop, if any
+    running_statement: int = 0  # console statement that runs now, 0 for none
+    phase: str = ""  # what the training thread does beside steps: "validating", "saving", "preview", ...
+
+
+class ControlInfo(Message):
+    """A control as clients see it."""
+
+    name: str
+    type: Literal["float", "int", "bool", "choice", "floats", "text"]
+    value: Any
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: bool = False
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    unit: str = ""
+    help: str = ""
+    schedule: str = ""  # description of the schedule that drives it, empty for none
+    pinned: bool = False
+    edits: int = 0  # how often it was edited by hand
+
+
+class MetricInfo(Message):
+    """A series of the history."""
+
+    name: str
+    count: int
+    step: int
+    value: float | None
+    help: str = ""
+    unit: str = ""
+
+
+class Mark(Message):
+    """Something that happened at a step and is drawn on the curves."""
+
+    step: int
+    time: float  # training time in seconds
+    kind: str  # "edit", "undo", "redo", "pause", "save", "statement", "nan"
+    text: str
+
+
+class NodeInfo(Message):
+    """A node of the network graph."""
+
+    name: str
+    kind: str
+    parents: tuple[str, ...] = ()
+    shape: tuple[int | None, ...] = ()
+    tags: str = ""
+    fov: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    offsets: tuple[int, ...] = ()
+    params: int = 0
+    cost: float = 0.0
+    detail: str = ""
+    role: str = ""  # "input", "target", "loss", "prediction" or empty
+
+
+class LogLine(Message):
+    """A line of a session's log."""
+
+    index: int
+    time: float  # Unix time
+    level: str
+    step: int
+    text: str
+
+
+class JournalEntry(Message):
+    """Something that came from outside and changed the session."""
+
+    id: int
+    time: float  # Unix time
+    step: int  # the first step that runs with it
+    kind: str  # "set", "undo", "redo", "pause", "resume", "hold", "release", "save", "stop", "statement", "policy"
+    client: str
+    text: str
+    data: dict[str, Any] = {}
+
+
+class PreviewInfo(Message):
+    """Which preview is the newest."""
+
+    count: int
+    step: int
+    depth: int  # z slices
+    captions: tuple[str, ...] = ()
+
+
+class Receipt(Message):
+    """An edit that was applied."""
+
+    control: str
+    old: Any
+    new: Any
+    step: int  # the first step that runs with the new value
+    schedule: str = ""  # "pinned", "continues" or empty
+    entry: int = 0  # journal entry
+
+
+# --- requests and their answers -------------------------------------------------------------------
+
+
+class Answer(Message):
+    """Base of what a request is answered with."""
+
+
+class Refused(Answer):
+    """The request was understood and not carried out."""
+
+    reason: str
+    field: str = ""
+
+
+class Unsupported(Answer):
+    """This session does not know the request."""
+
+    request: str
+    protocol: str
+
+
+class Done(Answer):
+    """The request was carried out."""
+
+    step: int = 0
+    text: str = ""
+
+
+class Welcome(Answer):
+    """Who the session is."""
+
+    protocol: str
+    package: str
+    python: str
+    session_id: str
+    name: str
+    run_dir: str
+    host: str
+    pid: int
+    started: float
+    capabilities: tuple[str, ...] = ()
+    read_only: bool = False
+
+
+class Snapshot(Answer):
+    """The whole state of a session; also sent as an event after a gap."""
+
+    sequence: int
+    status: Status
+    controls: tuple[ControlInfo, ...] = ()
+    metrics: tuple[MetricInfo, ...] = ()
+    marks: tuple[Mark, ...] = ()  # the newest 1000
+    log_total: int = 0
+    log_tail: tuple[LogLine, ...] = ()  # the newest 200
+    journal_total: int = 0
+    journal_tail: tuple[JournalEntry, ...] = ()  # the newest 100
+    graph: tuple[NodeInfo, ...] = ()
+    preview: PreviewInfo | None = None
+    console: tuple[ConsoleOutput, ...] = ()  # the newest 200 pieces of the transcript
+    undo: str = ""  # what the next undo takes back, empty for nothing
+    redo: str = ""
+
+
+class ControlList(Answer):
+    """Controls, in order."""
+
+    controls: tuple[ControlInfo, ...]
+
+
+class Receipts(Answer):
+    """What a set, undo or redo did."""
+
+    receipts: tuple[Receipt, ...]
+
+
+class Curve(Message):
+    """A reduced series: one entry a bucket, empty buckets left out."""
+
+    metric: str
+    count: int  # points that were reduced
+    step: bytes = b""  # int64, last step of each bucket
+    time: bytes = b""  # float64, training time of that step in seconds
+    minimum: bytes = b""  # float32
+    mean: bytes = b""  # float32
+    maximum: bytes = b""  # float32
+
+
+class Curves(Answer):
+    """Answer to `GetCurves`, in the order of its queries."""
+
+    curves: tuple[Curve, ...]
+
+
+class LogLines(Answer):
+    """A page of the log."""
+
+    total: int
+    lines: tuple[LogLine, ...]
+
+
+class JournalEntries(Answer):
+    """A page of the journal."""
+
+    total: int
+    entries: tuple[JournalEntry, ...]
+
+
+class Executed(Answer):
+    """How a console statement ended."""
+
+    statement: int
+    ok: bool
+    interrupted: bool = False
+    output: str = ""  # what it printed and the last value's text, in order, cut to a sensible length
+    error: str = ""  # traceback
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Completion(Message):
+    """One proposal."""
+
+    name: str
+    kind: str = ""  # "function", "module", "instance", "class", "keyword", ...
+    detail: str = ""
+
+
+class Completions(Answer):
+    """Proposals that replace the text from `start` to the cursor."""
+
+    start: int  # column
+    items: tuple[Completion, ...] = ()
+    signature: str = ""
+    documentation: str = ""
+
+
+class Image(Message):
+    """A grey picture."""
+
+    caption: str
+    height: int
+    width: int
+    pixels: bytes = b""  # uint8, C order
+
+
+class Preview(Answer):
+    """One slice of a preview."""
+
+    count: int
+    index: int
+    step: int
+    z: int
+    depth: int
+    images: tuple[Image, ...] = ()
+
+
+class Request(Message):
+    """Base of what clients ask. `writes` requests are refused to read-only clients."""
+
+    writes: ClassVar[bool] = False
+    answer: ClassVar[type[Answer]] = Done
+
+
+class Hello(Request):
+    """First message of a client."""
+
+    answer = Welcome
+    protocol: str
+    package: str
+    client: str
+    read_only: bool = False
+
+
+class Subscribe(Request):
+    """Send a snapshot now and deltas from here on, at most `rate` a second."""
+
+    answer = Snapshot
+    rate: float = 1.0
+
+
+class Unsubscribe(Request):
+    """Send no more deltas."""
+
+
+class Ping(Request):
+    """Ask for a sign of life of the server thread."""
+
+
+class GetControls(Request):
+    """Ask for controls by name; all when `names` is empty."""
+
+    answer = ControlList
+    names: tuple[str, ...] = ()
+
+
+class CurveQuery(Message):
+    """Which part of a series, reduced to at most `width` buckets."""
+
+    metric: str
+    first: int = 0  # step
+    last: int | None = None  # step, None for the newest
+    width: int = 400
+
+
+class GetCurves(Request):
+    """Ask for reduced series."""
+
+    answer = Curves
+    queries: tuple[CurveQuery, ...]
+
+
+class GetLog(Request):
+    """Ask for `count` lines from line `first` on; a negative `first` counts from the end."""
+
+    answer = LogLines
+    first: int = -200
+    count: int = 200
+
+
+class GetJournal(Request):
+    """Ask for `count` journal entries from entry `first` on; a negative `first` counts from the end."""
+
+    answer = JournalEntries
+    first: int = -100
+    count: int = 100
+
+
+class GetPreview(Request):
+    """Ask for slice `z` of preview `index` (-1 the newest), no larger than `height` × `width` pixels an image."""
+
+    answer = Preview
+    index: int = -1
+    z: int | None = None  # None: the middle slice
+    height: int = 256
+    width: int = 256
+
+
+class SetControls(Request):
+    """Set controls together: all of them, or none when one is refused."""
+
+    writes = True
+    answer = Receipts
+    values: dict[str, Any]
+    schedule: Literal["", "pin", "continue"] = ""  # for controls that a schedule drives; "" refuses with the question
+
+
+class Undo(Request):
+    """Take the last edits back, newest first."""
+
+    writes = True
+    answer = Receipts
+    count: int = 1
+
+
+class Redo(Request):
+    """Bring back what was undone."""
+
+    writes = True
+    answer = Receipts
+    count: int = 1
+
+
+class Unpin(Request):
+    """Give a pinned control back to its schedule."""
+
+    writes = True
+    answer = Receipts
+    control: str
+
+
+class Pause(Request):
+    """Wait at the next step boundary."""
+
+    writes = True
+
+
+class Resume(Request):
+    """Go on."""
+
+    writes = True
+
+
+class Save(Request):
+    """Write a checkpoint, under a name if one is given."""
+
+    writes = True
+    name: str = ""
+
+
+class MakePreview(Request):
+    """Predict the preview region now."""
+
+    writes = True
+
+
+class Stop(Request):
+    """End the session at the next step boundary, with a checkpoint unless `now`."""
+
+    writes = True
+    now: bool = False
+
+
+class Execute(Request):
+    """Run a statement on the training thread at a safe point."""
+
+    writes = True
+    answer = Executed
+    code: str
+    mode: ConsoleMode = "observe"
+
+
+class Interrupt(Request):
+    """Raise KeyboardInterrupt in the running statement (0: whichever runs)."""
+
+    writes = True
+    statement: int = 0
+
+
+class SetConsoleMode(Request):
+    """Hold the loop at the next step boundary for this client's console, or let it go. A hold ends with its client."""
+
+    writes = True
+    mode: ConsoleMode
+
+
+class Complete(Request):
+    """Ask for completions of `code` at a cursor. `fast` proposes from live objects only."""
+
+    answer = Completions
+    code: str
+    line: int  # 0-based
+    column: int  # 0-based
+    fast: bool = False
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+class Event(Message):
+    """Base of what a session sends unasked."""
+
+
+class ConsoleOutput(Event):
+    """A piece of the console's transcript."""
+
+    statement: int
+    stream: Literal["code", "stdout", "stderr", "result", "error", "note"]
+    text: str
+    client: str = ""
+
+
+class Delta(Event):
+    """What changed since the event before; fields that are None did not."""
+
+    sequence: int
+    status: Status | None = None
+    controls: tuple[ControlInfo, ...] | None = None  # only those that changed
+    metrics: tuple[MetricInfo, ...] | None = None  # only those that changed
+    marks: tuple[Mark, ...] | None = None  # new ones
+    log_total: int | None = None
+    log_tail: tuple[LogLine, ...] | None = None  # new ones, at most the newest 200
+    journal_total: int | None = None
+    journal_tail: tuple[JournalEntry, ...] | None = None  # new ones
+    graph: tuple[NodeInfo, ...] | None = None  # whole
+    preview: PreviewInfo | None = None
+    console: tuple[ConsoleOutput, ...] | None = None  # new ones
+    undo: str | None = None
+    redo: str | None = None
+
+
+class Gap(Event):
+    """Deltas were skipped because this client did not read; a snapshot follows when it does."""
+
+    skipped: int
+
+
+class Ended(Event):
+    """The session is over and the connection will close."""
+
+    state: State
+    reason: str = ""
+
+
+class Rejected(Event):
+    """The connection is closed because of what the client sent."""
+
+    reason: str
+
+
+# --- framing --------------------------------------------------------------------------------------
+
+
+def _concrete(base: type[Message]) -> dict[str, type[Message]]:
+    found: dict[str, type[Message]] = {}
+    for cls in base.__subclasses__():
+        found[cls.type_name] = cls
+        found.update(_concrete(cls))
+    return found
+
+
+MESSAGES: dict[str, type[Message]] = _concrete(Message)
+"""Message classes by type name."""
+
+_HEADER = struct.Struct(">I")
+HEADER_SIZE = _HEADER.size
+_encoder = msgspec.msgpack.Encoder(enc_hook=None)
+_envelope_decoder = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw])
+_payload_decoders = {name: msgspec.msgpack.Decoder(cls) for name, cls in MESSAGES.items()}
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message, request_id: int = 0) -> bytes:
+    """Return the frame of a message, header included."""
+    body = _encoder.encode((message.type_name, request_id, message))
+    return _HEADER.pack(len(body)) + body
+
+
+def frame_length(header: bytes, limit: int) -> int:
+    """Return the body length that a frame header announces.
+
+    Raises
+    ------
+    ProtocolError
+        The frame is empty or longer than `limit` bytes.
+    """
+    (length,) = _HEADER.unpack(header)
+    if not 0 < length <= limit:
+        raise ProtocolError(f"a frame of {length} bytes was announced, allowed are 1 to {limit}")
+    return int(length)
+
+
+def decode(body: bytes) -> tuple[str, int, Message | None]:
+    """Return type name, request id and message of a frame's body; the message is None for an unknown type.
+
+    Raises
+    ------
+    ProtocolError
+        The body is not an envelope, or its payload does not fit its type.
+    """
+    try:
+        name, request_id, payload = _envelope_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a message of this protocol: {error}") from error
+    decoder = _payload_decoders.get(name)
+    if decoder is None:
+        return name, request_id, None
+    try:
+        return name, request_id, decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"malformed {name}: {error}") from error
