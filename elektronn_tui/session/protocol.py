@@ -3,7 +3,8 @@
 A frame is a big-endian ``uint32`` length followed by that many bytes of MessagePack: the array
 ``[type, id, payload]``. `type` names a message class below in snake case, `id` is chosen by the client for a
 request and repeated in its answer (0 for events), `payload` is the message as a map. Fields and messages may be
-added within one major version: unknown fields and unknown events are ignored, an unknown request is answered with `Unsupported`.
+added within one major version: unknown fields and unknown events are ignored, an unknown request is answered
+with `Unsupported`.
 
 Arrays travel as raw little-endian bytes whose dtype the field's comment gives.
 """
