@@ -225,6 +225,13 @@ class Snapshot(Answer):
     redo: str = ""
 
 
+class CurrentStatus(Answer):
+    """Where the session stands and the newest value of each metric."""
+
+    status: Status
+    metrics: tuple[MetricInfo, ...] = ()
+
+
 class ControlList(Answer):
     """Controls, in order."""
 
@@ -348,6 +355,12 @@ class Unsubscribe(Request):
 
 class Ping(Request):
     """Ask for a sign of life of the server thread."""
+
+
+class GetStatus(Request):
+    """Ask where the session stands, without a subscription."""
+
+    answer = CurrentStatus
 
 
 class GetControls(Request):

@@ -1,0 +1,54 @@
+"""The zoo as files: which examples there are, without importing any of them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from elektronn_tui.errors import ElektronnError, did_you_mean
+
+__all__ = ["Example", "examples", "find_example"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A complete experiment that comes with the package."""
+
+    name: str
+    path: Path
+    summary: str  # first line of its docstring
+
+
+def _folder() -> Path:
+    # Looked up, not imported: importing elektronn_tui.models would import torch.
+    spec = importlib.util.find_spec("elektronn_tui.models")
+    if spec is None or not spec.submodule_search_locations:
+        raise ElektronnError("the zoo is missing: this installation of elektronn-tui is incomplete")
+    return Path(next(iter(spec.submodule_search_locations))) / "zoo"
+
+
+def examples() -> dict[str, Example]:
+    """Return the experiments of the zoo by name."""
+    found = {}
+    for path in sorted(_folder().glob("[a-z]*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = Example(path.stem, path, docstring.partition("\n")[0])
+    return found
+
+
+def find_example(name: str) -> Example:
+    """Return an experiment of the zoo.
+
+    Raises
+    ------
+    ElektronnError
+        There is none of that name.
+    """
+    known = examples()
+    if name not in known:
+        raise ElektronnError(
+            f"the zoo has no experiment {name!r}.{did_you_mean(name, known)} It has: {', '.join(known)}"
+        )
+    return known[name]
