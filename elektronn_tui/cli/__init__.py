@@ -1,7 +1,7 @@
 """The `elektronn` command: one module a verb, imported when it is used.
 
-A verb's module has ``configure(parser)`` and ``run(args) -> int``. Exit codes: 0 done or detached, 1 refused (one line on
-stderr says why), 2 usage, 3 no such session, 4 the session failed, 5 could not connect or connection lost.
+A verb's module has ``configure(parser)`` and ``run(args) -> int``. Exit codes: 0 done or detached, 1 refused (one
+line on stderr says why), 2 usage, 3 no such session, 4 the session failed, 5 could not connect or connection lost.
 """
 
 from __future__ import annotations
