@@ -45,7 +45,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- what a session is made of --------------------------------------------------------------------
 
 
-class Status(Message):
+class Status(Message, frozen=True, kw_only=True):
     """Where a session stands."""
 
     state: State = "starting"
@@ -64,7 +64,7 @@ class Status(Message):
     phase: str = ""  # what the training thread does beside steps: "validating", "saving", "preview", ...
 
 
-class ControlInfo(Message):
+class ControlInfo(Message, frozen=True, kw_only=True):
     """A control as clients see it."""
 
     name: str
@@ -83,7 +83,7 @@ class ControlInfo(Message):
     edits: int = 0  # how often it was edited by hand
 
 
-class MetricInfo(Message):
+class MetricInfo(Message, frozen=True, kw_only=True):
     """A series of the history."""
 
     name: str
@@ -94,7 +94,7 @@ class MetricInfo(Message):
     unit: str = ""
 
 
-class Mark(Message):
+class Mark(Message, frozen=True, kw_only=True):
     """Something that happened at a step and is drawn on the curves."""
 
     step: int
@@ -103,7 +103,7 @@ class Mark(Message):
     text: str
 
 
-class NodeInfo(Message):
+class NodeInfo(Message, frozen=True, kw_only=True):
     """A node of the network graph."""
 
     name: str
@@ -120,7 +120,7 @@ class NodeInfo(Message):
     role: str = ""  # "input", "target", "loss", "prediction" or empty
 
 
-class LogLine(Message):
+class LogLine(Message, frozen=True, kw_only=True):
     """A line of a session's log."""
 
     index: int
@@ -130,7 +130,7 @@ class LogLine(Message):
     text: str
 
 
-class JournalEntry(Message):
+class JournalEntry(Message, frozen=True, kw_only=True):
     """Something that came from outside and changed the session."""
 
     id: int
@@ -142,7 +142,7 @@ class JournalEntry(Message):
     data: dict[str, Any] = {}
 
 
-class PreviewInfo(Message):
+class PreviewInfo(Message, frozen=True, kw_only=True):
     """Which preview is the newest."""
 
     count: int
@@ -151,7 +151,7 @@ class PreviewInfo(Message):
     captions: tuple[str, ...] = ()
 
 
-class Receipt(Message):
+class Receipt(Message, frozen=True, kw_only=True):
     """An edit that was applied."""
 
     control: str
@@ -165,32 +165,32 @@ class Receipt(Message):
 # --- requests and their answers -------------------------------------------------------------------
 
 
-class Answer(Message):
+class Answer(Message, frozen=True, kw_only=True):
     """Base of what a request is answered with."""
 
 
-class Refused(Answer):
+class Refused(Answer, frozen=True, kw_only=True):
     """The request was understood and not carried out."""
 
     reason: str
     field: str = ""
 
 
-class Unsupported(Answer):
+class Unsupported(Answer, frozen=True, kw_only=True):
     """This session does not know the request."""
 
     request: str
     protocol: str
 
 
-class Done(Answer):
+class Done(Answer, frozen=True, kw_only=True):
     """The request was carried out."""
 
     step: int = 0
     text: str = ""
 
 
-class Welcome(Answer):
+class Welcome(Answer, frozen=True, kw_only=True):
     """Who the session is."""
 
     protocol: str
@@ -206,7 +206,7 @@ class Welcome(Answer):
     read_only: bool = False
 
 
-class Snapshot(Answer):
+class Snapshot(Answer, frozen=True, kw_only=True):
     """The whole state of a session; also sent as an event after a gap."""
 
     sequence: int
@@ -225,26 +225,26 @@ class Snapshot(Answer):
     redo: str = ""
 
 
-class CurrentStatus(Answer):
+class CurrentStatus(Answer, frozen=True, kw_only=True):
     """Where the session stands and the newest value of each metric."""
 
     status: Status
     metrics: tuple[MetricInfo, ...] = ()
 
 
-class ControlList(Answer):
+class ControlList(Answer, frozen=True, kw_only=True):
     """Controls, in order."""
 
     controls: tuple[ControlInfo, ...]
 
 
-class Receipts(Answer):
+class Receipts(Answer, frozen=True, kw_only=True):
     """What a set, undo or redo did."""
 
     receipts: tuple[Receipt, ...]
 
 
-class Curve(Message):
+class Curve(Message, frozen=True, kw_only=True):
     """A reduced series: one entry a bucket, empty buckets left out."""
 
     metric: str
@@ -256,27 +256,27 @@ class Curve(Message):
     maximum: bytes = b""  # float32
 
 
-class Curves(Answer):
+class Curves(Answer, frozen=True, kw_only=True):
     """Answer to `GetCurves`, in the order of its queries."""
 
     curves: tuple[Curve, ...]
 
 
-class LogLines(Answer):
+class LogLines(Answer, frozen=True, kw_only=True):
     """A page of the log."""
 
     total: int
     lines: tuple[LogLine, ...]
 
 
-class JournalEntries(Answer):
+class JournalEntries(Answer, frozen=True, kw_only=True):
     """A page of the journal."""
 
     total: int
     entries: tuple[JournalEntry, ...]
 
 
-class Executed(Answer):
+class Executed(Answer, frozen=True, kw_only=True):
     """How a console statement ended."""
 
     statement: int
@@ -288,7 +288,7 @@ class Executed(Answer):
     seconds: float = 0.0
 
 
-class Completion(Message):
+class Completion(Message, frozen=True, kw_only=True):
     """One proposal."""
 
     name: str
@@ -296,7 +296,7 @@ class Completion(Message):
     detail: str = ""
 
 
-class Completions(Answer):
+class Completions(Answer, frozen=True, kw_only=True):
     """Proposals that replace the text from `start` to the cursor."""
 
     start: int  # column
@@ -305,7 +305,7 @@ class Completions(Answer):
     documentation: str = ""
 
 
-class Image(Message):
+class Image(Message, frozen=True, kw_only=True):
     """A grey picture."""
 
     caption: str
@@ -314,7 +314,7 @@ class Image(Message):
     pixels: bytes = b""  # uint8, C order
 
 
-class Preview(Answer):
+class Preview(Answer, frozen=True, kw_only=True):
     """One slice of a preview."""
 
     count: int
@@ -325,14 +325,14 @@ class Preview(Answer):
     images: tuple[Image, ...] = ()
 
 
-class Request(Message):
+class Request(Message, frozen=True, kw_only=True):
     """Base of what clients ask. `writes` requests are refused to read-only clients."""
 
     writes: ClassVar[bool] = False
     answer: ClassVar[type[Answer]] = Done
 
 
-class Hello(Request):
+class Hello(Request, frozen=True, kw_only=True):
     """First message of a client."""
 
     answer = Welcome
@@ -342,35 +342,35 @@ class Hello(Request):
     read_only: bool = False
 
 
-class Subscribe(Request):
+class Subscribe(Request, frozen=True, kw_only=True):
     """Send a snapshot now and deltas from here on, at most `rate` a second."""
 
     answer = Snapshot
     rate: float = 1.0
 
 
-class Unsubscribe(Request):
+class Unsubscribe(Request, frozen=True, kw_only=True):
     """Send no more deltas."""
 
 
-class Ping(Request):
+class Ping(Request, frozen=True, kw_only=True):
     """Ask for a sign of life of the server thread."""
 
 
-class GetStatus(Request):
+class GetStatus(Request, frozen=True, kw_only=True):
     """Ask where the session stands, without a subscription."""
 
     answer = CurrentStatus
 
 
-class GetControls(Request):
+class GetControls(Request, frozen=True, kw_only=True):
     """Ask for controls by name; all when `names` is empty."""
 
     answer = ControlList
     names: tuple[str, ...] = ()
 
 
-class CurveQuery(Message):
+class CurveQuery(Message, frozen=True, kw_only=True):
     """Which part of a series, reduced to at most `width` buckets."""
 
     metric: str
@@ -379,14 +379,14 @@ class CurveQuery(Message):
     width: int = 400
 
 
-class GetCurves(Request):
+class GetCurves(Request, frozen=True, kw_only=True):
     """Ask for reduced series."""
 
     answer = Curves
     queries: tuple[CurveQuery, ...]
 
 
-class GetLog(Request):
+class GetLog(Request, frozen=True, kw_only=True):
     """Ask for `count` lines from line `first` on; a negative `first` counts from the end."""
 
     answer = LogLines
@@ -394,7 +394,7 @@ class GetLog(Request):
     count: int = 200
 
 
-class GetJournal(Request):
+class GetJournal(Request, frozen=True, kw_only=True):
     """Ask for `count` journal entries from entry `first` on; a negative `first` counts from the end."""
 
     answer = JournalEntries
@@ -402,7 +402,7 @@ class GetJournal(Request):
     count: int = 100
 
 
-class GetPreview(Request):
+class GetPreview(Request, frozen=True, kw_only=True):
     """Ask for slice `z` of preview `index` (-1 the newest), no larger than `height` × `width` pixels an image."""
 
     answer = Preview
@@ -412,7 +412,7 @@ class GetPreview(Request):
     width: int = 256
 
 
-class SetControls(Request):
+class SetControls(Request, frozen=True, kw_only=True):
     """Set controls together: all of them, or none when one is refused."""
 
     writes = True
@@ -421,7 +421,7 @@ class SetControls(Request):
     schedule: Literal["", "pin", "continue"] = ""  # for controls that a schedule drives; "" refuses with the question
 
 
-class Undo(Request):
+class Undo(Request, frozen=True, kw_only=True):
     """Take the last edits back, newest first."""
 
     writes = True
@@ -429,7 +429,7 @@ class Undo(Request):
     count: int = 1
 
 
-class Redo(Request):
+class Redo(Request, frozen=True, kw_only=True):
     """Bring back what was undone."""
 
     writes = True
@@ -437,7 +437,7 @@ class Redo(Request):
     count: int = 1
 
 
-class Unpin(Request):
+class Unpin(Request, frozen=True, kw_only=True):
     """Give a pinned control back to its schedule."""
 
     writes = True
@@ -445,39 +445,39 @@ class Unpin(Request):
     control: str
 
 
-class Pause(Request):
+class Pause(Request, frozen=True, kw_only=True):
     """Wait at the next step boundary."""
 
     writes = True
 
 
-class Resume(Request):
+class Resume(Request, frozen=True, kw_only=True):
     """Go on."""
 
     writes = True
 
 
-class Save(Request):
+class Save(Request, frozen=True, kw_only=True):
     """Write a checkpoint, under a name if one is given."""
 
     writes = True
     name: str = ""
 
 
-class MakePreview(Request):
+class MakePreview(Request, frozen=True, kw_only=True):
     """Predict the preview region now."""
 
     writes = True
 
 
-class Stop(Request):
+class Stop(Request, frozen=True, kw_only=True):
     """End the session at the next step boundary, with a checkpoint unless `now`."""
 
     writes = True
     now: bool = False
 
 
-class Execute(Request):
+class Execute(Request, frozen=True, kw_only=True):
     """Run a statement on the training thread at a safe point."""
 
     writes = True
@@ -486,21 +486,21 @@ class Execute(Request):
     mode: ConsoleMode = "observe"
 
 
-class Interrupt(Request):
+class Interrupt(Request, frozen=True, kw_only=True):
     """Raise KeyboardInterrupt in the running statement (0: whichever runs)."""
 
     writes = True
     statement: int = 0
 
 
-class SetConsoleMode(Request):
+class SetConsoleMode(Request, frozen=True, kw_only=True):
     """Hold the loop at the next step boundary for this client's console, or let it go. A hold ends with its client."""
 
     writes = True
     mode: ConsoleMode
 
 
-class Complete(Request):
+class Complete(Request, frozen=True, kw_only=True):
     """Ask for completions of `code` at a cursor. `fast` proposes from live objects only."""
 
     answer = Completions
@@ -513,11 +513,11 @@ class Complete(Request):
 # --- events ---------------------------------------------------------------------------------------
 
 
-class Event(Message):
+class Event(Message, frozen=True, kw_only=True):
     """Base of what a session sends unasked."""
 
 
-class ConsoleOutput(Event):
+class ConsoleOutput(Event, frozen=True, kw_only=True):
     """A piece of the console's transcript."""
 
     statement: int
@@ -526,7 +526,7 @@ class ConsoleOutput(Event):
     client: str = ""
 
 
-class Delta(Event):
+class Delta(Event, frozen=True, kw_only=True):
     """What changed since the event before; fields that are None did not."""
 
     sequence: int
@@ -545,23 +545,24 @@ class Delta(Event):
     redo: str | None = None
 
 
-class Gap(Event):
+class Gap(Event, frozen=True, kw_only=True):
     """Deltas were skipped because this client did not read; a snapshot follows when it does."""
 
     skipped: int
 
 
-class Ended(Event):
+class Ended(Event, frozen=True, kw_only=True):
     """The session is over and the connection will close."""
 
     state: State
     reason: str = ""
 
 
-class Rejected(Event):
-    """The connection is closed because of what the client sent."""
+class Rejected(Event, frozen=True, kw_only=True):
+    """The connection is closed because of what the client sent or did not do; `cause` is one of a few words."""
 
     reason: str
+    cause: str = ""  # "version", "access", "garbage", "silence", "slow"
 
 
 # --- framing --------------------------------------------------------------------------------------
