@@ -82,9 +82,12 @@ def _guarded(args: argparse.Namespace) -> int:
     except SessionNotFound as error:
         return _complain(error, NOT_FOUND)
     except ElektronnError as error:
-        from elektronn_tui.session.client import ConnectionFailed
+        from elektronn_tui.session.errors import ConnectError, ConnectionLost, LaunchError
 
-        return _complain(error, NO_CONNECTION if isinstance(error, ConnectionFailed) else REFUSED)
+        if isinstance(error, LaunchError) and error.traceback:
+            sys.stderr.write(error.traceback.rstrip() + "\n")
+        lost = isinstance(error, ConnectError | ConnectionLost)
+        return _complain(error, NO_CONNECTION if lost else FAILED if isinstance(error, LaunchError) else REFUSED)
     except BrokenPipeError:
         # The reader of a pipe went away (`elektronn log ... | head`); Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -77,3 +77,11 @@ def format_seconds(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} m"
     return f"{minutes} m {rest} s" if minutes else f"{rest} s"
+
+
+def print_done(done: Any, *, as_json: bool) -> None:
+    """Print a session's answer `Done`: at which step it did what."""
+    if as_json:
+        print_json({"step": done.step, "text": done.text})
+    else:
+        print_line(done.text or f"done at step {done.step}")

@@ -1,0 +1,57 @@
+"""``elektronn get SESSION [CONTROL...]``: show a session's controls."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from . import DONE
+from .output import add_json, format_value, print_json, print_table
+from .session import add_session, connect
+
+if TYPE_CHECKING:
+    from elektronn_tui.session.protocol import ControlInfo
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_session(parser)
+    parser.add_argument("controls", nargs="*", metavar="CONTROL", help="which ones (default: all)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show controls."""
+    from elektronn_tui.session.protocol import GetControls
+
+    with connect(args.session, read_only=True) as client:
+        controls = client.request(GetControls(names=tuple(args.controls))).controls
+    if args.json:
+        print_json({info.name: _document(info) for info in controls})
+    else:
+        print_table([_cells(info) for info in controls])
+    return DONE
+
+
+def _document(info: ControlInfo) -> dict[str, object]:
+    return {
+        "value": info.value,
+        "type": info.type,
+        "default": info.default,
+        "minimum": info.minimum,
+        "maximum": info.maximum,
+        "choices": list(info.choices) or None,
+        "unit": info.unit,
+        "schedule": info.schedule or None,
+        "pinned": info.pinned,
+        "edits": info.edits,
+        "help": info.help,
+    }
+
+
+def _cells(info: ControlInfo) -> tuple[str, ...]:
+    notes = [f"{info.schedule}{' (pinned)' if info.pinned else ''}"] if info.schedule else []
+    if info.edits:
+        notes.append(f"✎ {info.edits} {'edit' if info.edits == 1 else 'edits'}")
+    value = f"{format_value(info.value)}{f' {info.unit}' if info.unit else ''}"
+    return (info.name, value, "  ".join(notes), info.help)
