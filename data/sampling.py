@@ -1,0 +1,146 @@
+"""Sample volumes through a matrix: raw values linearly, labels by their nearest voxel, straight into the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elektronn_tui.errors import DataError
+
+from . import _warp_kernels as kernels
+
+__all__ = ["Scratch", "sample_labels", "sample_raw", "warm_up"]
+
+_QUADS: dict[np.dtype[Any], type] = {np.dtype(np.uint8): np.uint32, np.dtype(np.uint16): np.uint64}
+_MOST_VOXELS = 2**31 - 1
+
+
+class Scratch:
+    """Working memory that `sample_raw` uses again, so that a thread does not fetch new pages for every patch.
+
+    Each thread needs its own.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def words(self, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return `count` uninitialised elements; what was returned before is no longer valid."""
+        needed = count * np.dtype(dtype).itemsize
+        if needed > self._bytes.size:
+            self._bytes = np.empty(needed + needed // 4, np.uint8)
+        return self._bytes[:needed].view(dtype)
+
+
+def sample_raw(
+    box: npt.NDArray[Any],
+    matrix: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+    *,
+    scale: Sequence[float] | float = 1.0,
+    shift: Sequence[float] | float = 0.0,
+    scratch: Scratch | None = None,
+) -> None:
+    """Interpolate linearly in `box` at the voxels that `matrix` gives for those of `out`.
+
+    Parameters
+    ----------
+    box
+        ``(channels, z, y, x)``, in its native dtype: what was read of the source. uint8 and uint16 are the fast ones.
+    matrix
+        4x4: voxel of the patch -> voxel of `box`. What it takes out of the box gets the value of the box's rim.
+    out
+        ``(channels, z, y, x)``, float32, C order: gets ``value * scale + shift``, per channel.
+    scale, shift
+        One for all channels or one each.
+    scratch
+        Memory to use again, the calling thread's own.
+
+    Raises
+    ------
+    DataError
+        If shapes or dtypes don't fit.
+    """
+    _check(box, matrix, out)
+    if out.dtype != np.float32:
+        raise DataError(f"raw patches are float32, not {out.dtype}")
+    factors = np.broadcast_to(np.asarray(scale, np.float32), len(box))
+    terms = np.broadcast_to(np.asarray(shift, np.float32), len(box))
+    word = _QUADS.get(box.dtype)
+    if word is not None:
+        quads = (scratch or Scratch()).words(box[0].size, word)
+    elif box.dtype != np.float32:
+        box = box.astype(np.float32)
+    for channel, patch, factor, term in zip(box, out, factors, terms, strict=True):
+        flat = patch.reshape(-1)
+        if word is not None:
+            kernels.pack_quads(channel, quads)
+            kernels.sample_quads(quads, channel.shape, matrix, factor, term, flat, patch.shape)
+        else:
+            source = np.ascontiguousarray(channel).reshape(-1)
+            kernels.sample_linear(source, channel.shape, matrix, factor, term, flat, patch.shape)
+
+
+def sample_labels(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+    """Copy to each voxel of `out` the voxel of `box` that is nearest to where `matrix` takes it.
+
+    Ids pass through integers alone, so those beyond 2**24 survive.
+
+    Parameters
+    ----------
+    box
+        ``(channels, z, y, x)``, any integer or float dtype.
+    matrix
+        4x4: voxel of `out` -> voxel of `box`; see `elektronn_tui.data.warp.target_matrix`.
+    out
+        ``(channels, z, y, x)``, C order, of a dtype that holds the ids.
+
+    Raises
+    ------
+    DataError
+        If shapes don't fit.
+    """
+    _check(box, matrix, out)
+    if box.dtype == np.bool_:
+        box = box.view(np.uint8)
+    for channel, patch in zip(box, out, strict=True):
+        source = np.ascontiguousarray(channel).reshape(-1)
+        kernels.sample_nearest(source, channel.shape, matrix, patch.reshape(-1), patch.shape)
+
+
+def warm_up(
+    raw_dtypes: Iterable[npt.DTypeLike] = (np.uint8,),
+    label_dtypes: Iterable[tuple[npt.DTypeLike, npt.DTypeLike]] = ((np.uint8, np.int64),),
+) -> None:
+    """Compile the kernels for these dtypes, or load them from numba's cache, so that no training step waits for it.
+
+    Parameters
+    ----------
+    raw_dtypes
+        Dtypes of the raw sources.
+    label_dtypes
+        Pairs: dtype of the source, dtype of the patches.
+    """
+    matrix = np.eye(4)
+    for dtype in raw_dtypes:
+        block = np.zeros((1, 2, 2, 4), dtype)
+        for box in (block, block[..., :3]):
+            sample_raw(box, matrix, np.empty((1, 2, 2, 2), np.float32))
+    for source, patch in label_dtypes:
+        sample_labels(np.zeros((1, 2, 2, 2), source), matrix, np.empty((1, 2, 2, 2), patch))
+
+
+def _check(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+    if box.ndim != 4 or out.ndim != 4 or len(box) != len(out):
+        raise DataError(
+            f"source box {box.shape} and patch {out.shape} must both be (channels, z, y, x) with as many channels"
+        )
+    if box.size == 0 or box[0].size > _MOST_VOXELS or out[0].size > _MOST_VOXELS:
+        raise DataError(f"source box {box.shape} or patch {out.shape} is empty or has more than 2**31 - 1 voxels")
+    if not out.flags.c_contiguous:
+        raise DataError("the patch must be in C order")
+    if matrix.shape != (4, 4) or matrix.dtype != np.float64:
+        raise DataError(f"a warp's matrix is 4x4 float64, not {matrix.shape} {matrix.dtype}")
