@@ -1,0 +1,76 @@
+"""Volumes and what training makes of them: sources, pairs, geometry, patches, warp, grey values, labels."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .augment import Grey
+    from .demo import demo_volume
+    from .geometry import Geometry
+    from .hdf5 import HDF5Source
+    from .labels import BoundarySource, boundaries
+    from .memory import MemorySource, remember
+    from .pairs import Pair, split_region
+    from .patches import AugmentSettings, Example, Patches
+    from .prefetch import Batch, Prefetcher, PrefetchStats
+    from .scaling import Scaling
+    from .sources import ArraySource, CroppedSource, Source, as_source, open_source
+    from .validation import validation_examples
+    from .warp import Warp
+
+__all__ = [
+    "ArraySource",
+    "AugmentSettings",
+    "Batch",
+    "BoundarySource",
+    "CroppedSource",
+    "Example",
+    "Geometry",
+    "Grey",
+    "HDF5Source",
+    "MemorySource",
+    "Pair",
+    "Patches",
+    "PrefetchStats",
+    "Prefetcher",
+    "Scaling",
+    "Source",
+    "Warp",
+    "as_source",
+    "boundaries",
+    "demo_volume",
+    "open_source",
+    "remember",
+    "split_region",
+    "validation_examples",
+]
+
+# Where each name lives: `from elektronn_tui.data import Pair` must not cost the import of numba and h5py.
+_MODULES = {
+    "augment": ("Grey",),
+    "demo": ("demo_volume",),
+    "geometry": ("Geometry",),
+    "hdf5": ("HDF5Source",),
+    "labels": ("BoundarySource", "boundaries"),
+    "memory": ("MemorySource", "remember"),
+    "pairs": ("Pair", "split_region"),
+    "patches": ("AugmentSettings", "Example", "Patches"),
+    "scaling": ("Scaling",),
+    "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
+    "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
+    "validation": ("validation_examples",),
+    "warp": ("Warp",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,21 @@
+"""Fixtures that all tests may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real volumes (``fib25/``, ``gala/``, ...); tests that need it are skipped where it is absent.
+
+    ``$ELEKTRONN_SHARED/data`` if set, else ``shared/data`` beside the checkout.
+    """
+    given = os.environ.get("ELEKTRONN_SHARED")
+    folder = (Path(given) if given else Path(__file__).resolve().parents[2] / "shared") / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real volumes at {folder}; set ELEKTRONN_SHARED to the folder that holds data/")
+    return folder
