@@ -35,6 +35,9 @@ class ModelError(ElektronnError, ValueError):
 class ShapeError(ModelError):
     """Shapes don't fit: names node, axis, size and the sizes that would fit."""
 
+    axis: str | None = None
+    """Tag of the axis, where it is about one."""
+
 
 class DataError(ElektronnError, ValueError):
     """A source, pair or patch can't be read or made: names file, key and shape."""

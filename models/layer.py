@@ -1,0 +1,200 @@
+"""What all layers with weights share: batch normalisation, bias, activation and dropout after a linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from elektronn_tui.errors import ModelError
+
+from .activations import get_activation, maxout_factor
+from .initialisation import ParameterLike, initbias, initweights, make_parameter
+from .node import Node
+from .shape import TaggedShape
+from .variables import Variable
+
+__all__ = ["Layer", "LayerOperation", "Normalisation"]
+
+Normalisation = Literal[False, "train", "predict"]
+
+STATISTICS_RATE = 5e-4
+"""Weight of a step in the running statistics, in the long run."""
+
+
+class LayerOperation(nn.Module):
+    """Parameters of a layer and what follows its linear map; features are on axis 1.
+
+    Attributes
+    ----------
+    w, b, gamma, mean, std : Tensor
+        Weights, bias (for prelu with slopes as a second column), scale and running statistics.
+    updates : Tensor
+        Number of steps that went into the running statistics.
+    """
+
+    w: torch.Tensor
+    b: torch.Tensor
+    gamma: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+    updates: torch.Tensor
+
+    def __init__(
+        self,
+        parameters: dict[str, torch.Tensor],
+        activation_func: str,
+        normalisation: Normalisation,
+        dropout_rate: Variable | None,
+    ) -> None:
+        super().__init__()
+        for name, value in parameters.items():
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            else:
+                self.register_buffer(name, value)
+        self.normalisation = normalisation
+        self.dropout_rate = dropout_rate
+        self.activate = get_activation("", activation_func)
+        self.maxout = maxout_factor("", activation_func)
+        self.has_slope = activation_func == "prelu"
+
+    def linear_bias(self) -> torch.Tensor | None:
+        """Return the bias that the linear map adds itself: with batch normalisation it comes after that."""
+        return None if self.normalisation else self.bias()
+
+    def bias(self) -> torch.Tensor:
+        """Return the bias, without slopes."""
+        b = self.b
+        return b[:, 0] if self.has_slope else b
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise, activate and drop out."""
+        if self.normalisation:
+            x = self.normalise(x)
+        if self.activate is not None:
+            x = self.activate(x)
+        elif self.has_slope:
+            x = F.prelu(x, self.b[:, 1].to(x.dtype))
+        else:
+            x = x.unflatten(1, (x.shape[1] // self.maxout, self.maxout)).amax(2)
+        if self.dropout_rate is not None and self.training:
+            rate: float = self.dropout_rate.value  # type: ignore[assignment]
+            if rate > 0:
+                x = F.dropout(x, rate, True)
+        return x
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise by the batch's statistics in training, by the running ones otherwise, and add the bias.
+
+        The small number in the root, (1e-6)², bounds the standard deviation as adding 1e-6 to it would.
+        """
+        gamma = self.gamma
+        mean = self.mean
+        std = self.std
+        if self.normalisation == "predict" or not self.training:
+            return F.batch_norm(x, mean, std.square(), gamma, self.bias(), False, 0.0, 1e-12)
+        batch_mean, batch_var = torch.zeros_like(mean), torch.ones_like(std)
+        x = F.batch_norm(x, batch_mean, batch_var, gamma, self.bias(), True, 1.0, 1e-12)
+        with torch.no_grad():
+            # A plain running mean would need thousands of steps to forget its first values 0 and 1.
+            updates = self.updates
+            rate = (10.0 / (10.0 + updates)).clamp_min(STATISTICS_RATE).to(mean.dtype)
+            count = x.numel() // x.shape[1]
+            mean.lerp_(batch_mean, rate)
+            std.lerp_((batch_var * ((count - 1) / count)).sqrt(), rate)
+            updates += 1
+        return x
+
+
+class Layer(Node):
+    """Base of `Perceptron`, `Conv` and `UpConv`: checks and makes what they have in common."""
+
+    n_f: int
+    activation_func: str
+    batch_normalisation: Normalisation
+
+    def _set_common(
+        self,
+        n_f: int,
+        activation_func: str,
+        batch_normalisation: Normalisation,
+        dropout_rate: float,
+        gradnet_mode: Any,
+    ) -> None:
+        if isinstance(n_f, bool) or int(n_f) != n_f or n_f < 1:
+            raise ModelError(f"{type(self).__name__} {self.name!r}: n_f must be a whole number from 1 on, not {n_f!r}.")
+        self.n_f = int(n_f)
+        title = f"{type(self).__name__} {self.name!r}"
+        self.activation_func = activation_func
+        get_activation(title, activation_func)
+        self._maxout = maxout_factor(title, activation_func)
+        if self.n_f % self._maxout:
+            raise ModelError(f"{title}: {activation_func!r} needs n_f to be a multiple of {self._maxout}, not {n_f}.")
+        if batch_normalisation not in (False, None, 0, "train", "predict"):
+            raise ModelError(
+                f"{title}: batch_normalisation must be False, 'train' or 'predict', not {batch_normalisation!r}."
+            )
+        self.batch_normalisation = batch_normalisation or False
+        if gradnet_mode:
+            raise ModelError(f"{title}: gradnet_mode is not available; leave it out.")
+        if dropout_rate:
+            self.variables["dropout_rate"] = Variable(
+                float(dropout_rate),
+                0.0,
+                1.0,
+                "share of the outputs that is set to 0 in training",
+                exclusive_maximum=True,
+            )
+
+    def _parameters(
+        self,
+        w: ParameterLike,
+        b: ParameterLike,
+        gamma: ParameterLike,
+        mean: ParameterLike,
+        std: ParameterLike,
+        w_shape: Sequence[int],
+        filter_size: int,
+        default_w: Callable[[], torch.Tensor] | None = None,
+        default_b: Callable[[], torch.Tensor] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        title, n, mode = f"{type(self).__name__} {self.name!r}", self.n_f, self.batch_normalisation
+        if mode == "train" and (mean is not None or std is not None):
+            raise ModelError(f"{title}: with batch_normalisation='train' mean and std are measured, don't give them.")
+        if not mode and not (gamma is mean is std is None):
+            raise ModelError(f"{title}: gamma, mean and std need batch_normalisation.")
+        b_shape = (n, 2) if self.activation_func == "prelu" else (n,)
+        parameters = {
+            "w": make_parameter(title, "w", w, w_shape, default_w or (lambda: initweights(w_shape))),
+            "b": make_parameter(
+                title, "b", b, b_shape, default_b or (lambda: initbias(n, self.activation_func, filter_size))
+            ),
+        }
+        if mode:
+            trainable = mode == "train"
+            parameters |= {
+                "gamma": make_parameter(title, "gamma", gamma, (n,), lambda: torch.ones(n), trainable=trainable),
+                "mean": make_parameter(title, "mean", mean, (n,), lambda: torch.zeros(n), trainable=False),
+                "std": make_parameter(title, "std", std, (n,), lambda: torch.ones(n), trainable=False),
+            }
+            if trainable:
+                parameters["updates"] = torch.zeros((), dtype=torch.int64)
+        return parameters
+
+    def _features(self, shape: TaggedShape) -> TaggedShape:
+        """Return the shape with this layer's number of output features."""
+        return shape.updateshape("f", self.n_f // self._maxout)
+
+    @property
+    def common_detail(self) -> str:
+        """Activation, normalisation and dropout, where they say something."""
+        parts = [self.activation_func]
+        if self.batch_normalisation:
+            parts.append(f"batch norm {self.batch_normalisation}")
+        if "dropout_rate" in self.variables:
+            parts.append(f"dropout {self.variables['dropout_rate'].value:g}")
+        return ", ".join(parts)

@@ -1,0 +1,396 @@
+"""Losses and the plain classification error. All of them are computed in float32 or better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from elektronn_tui.errors import ModelError, ShapeError
+
+from .node import Node, misfit
+from .shape import TaggedShape
+from .softmax import Softmax
+from .variables import Variable
+
+__all__ = ["EPS", "AggregateLoss", "Errors", "MultinoulliNLL"]
+
+EPS = 1e-5
+"""Added inside logarithms and to divisors."""
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` as float32, or as float64 if it is that already."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+class NLLOperation(nn.Module):
+    """Negative log likelihood of classes, at every position."""
+
+    def __init__(
+        self,
+        n_class: int,
+        n_indep: int,
+        sparse: bool,
+        weakness: float,
+        class_weights: Variable | None,
+        extra: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.n_class, self.n_indep, self.sparse = n_class, n_indep, sparse
+        self.weakness = weakness
+        self.class_weights = class_weights
+        self.extra = extra
+        self._cached: tuple[Any, torch.Tensor] | None = None
+
+    def forward(self, pred: torch.Tensor, target: torch.Tensor, *extra: torch.Tensor) -> torch.Tensor:
+        """Map probabilities (b, n_indep * n_class, ...) and targets to losses (b, 1, ...)."""
+        pred = full_precision(pred)
+        given = dict(zip(self.extra, extra, strict=True))
+        weights = self._weights(given.get("class_weights"), pred)
+        if self.sparse and not self.weakness and given.keys() <= {"class_weights", "example_weights"}:
+            up, n = self._sparse(pred, target, weights)
+            if "example_weights" in given:
+                up = up * _per_position(given["example_weights"], pred)
+            up = up.sum(1, keepdim=True)
+        else:
+            up, n = self._dense(pred, target, weights, given)
+        return up * (pred.numel() / (n + EPS) / (self.n_indep * self.n_class))
+
+    def _sparse(
+        self, pred: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (b, n_indep, ...) and the number of labels: only the labelled class is looked at."""
+        labelled = (target >= 0) & (target < self.n_class)
+        ids = torch.where(labelled, target, 0).long()
+        if self.n_indep > 1:
+            first = torch.arange(self.n_indep, device=ids.device) * self.n_class
+            ids = ids + first.reshape(-1, *(1,) * (ids.ndim - 2))
+        up = -torch.log(pred.gather(1, ids) + EPS)
+        up = torch.where(labelled, up if weights is None else up * weights[ids], 0)
+        return up, labelled.sum().to(pred.dtype)
+
+    def _dense(
+        self,
+        pred: torch.Tensor,
+        target: torch.Tensor,
+        weights: torch.Tensor | None,
+        given: dict[str, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (b, 1, ...) and the number of labels, with every term that there is."""
+        spatial = (1,) * (pred.ndim - 2)
+        if self.sparse:
+            classes = torch.arange(self.n_class, device=target.device).reshape(-1, *spatial)
+            t = (target.unsqueeze(2) == classes).flatten(1, 2).to(pred.dtype)
+        else:
+            t = target.to(pred.dtype)
+        if "mask_class_labeled" in given:
+            t = t * given["mask_class_labeled"].to(pred.dtype).reshape(*pred.shape[:2], *spatial)
+        if self.weakness:
+            groups = (t.unflatten(1, (self.n_indep, self.n_class)).sum(2, keepdim=True) > 0).to(pred.dtype)
+            labelled = groups.expand(-1, -1, self.n_class, *[-1] * len(spatial)).flatten(1, 2)
+            t = (1 - self.weakness) * t + self.weakness * pred * labelled
+        factor = torch.ones((), dtype=pred.dtype, device=pred.device)
+        if weights is not None:
+            factor = factor * weights.reshape(-1, *spatial)
+        if "example_weights" in given:
+            factor = factor * _per_position(given["example_weights"], pred)
+        loss = -t * torch.log(pred + EPS)
+        n = t.sum()
+        if "mask_class_not_present" in given:
+            absent = given["mask_class_not_present"].to(pred.dtype).reshape(*pred.shape[:2], *spatial)
+            loss = loss - absent * torch.log(1 - pred + EPS)
+            n = n + absent.expand_as(pred).sum()
+        return (loss * factor).sum(1, keepdim=True), n.detach()
+
+    def _weights(self, given: torch.Tensor | None, pred: torch.Tensor) -> torch.Tensor | None:
+        if given is not None:
+            return given.to(pred.dtype).reshape(-1)
+        value = None if self.class_weights is None else self.class_weights.value
+        if value is None:
+            return None
+        key = (tuple(value), pred.dtype, pred.device)  # type: ignore[arg-type]
+        if self._cached is None or self._cached[0] != key:
+            self._cached = (key, torch.tensor(value, dtype=pred.dtype, device=pred.device))
+        return self._cached[1]
+
+
+def _per_position(weights: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+    weights = weights.to(pred.dtype)
+    return weights if weights.ndim == pred.ndim else weights.unsqueeze(1)
+
+
+class MultinoulliNLL(Node):
+    """Negative log likelihood of class probabilities, at every position; see `AggregateLoss` for one number.
+
+    The mean over all positions is ``sum(-t w e log(p + EPS)) / (number of labels)``: unlabelled positions don't
+    count, and weights of classes and examples are not divided out again.
+
+    Parameters
+    ----------
+    pred : Softmax
+        Probabilities (b, n_indep * n_class, ...).
+    target : Node
+        Class ids (b, n_indep, ...), where an id that is no class (below 0, say) means "no label"; or, not
+        sparse, probabilities of pred's shape, where all 0 means "no label".
+    target_is_sparse : bool
+    class_weights : Node or sequence of float, optional
+        One for each of the features of `pred`. Unless it is a node it is live, as ``node.class_weights``.
+    example_weights : Node, optional
+        (b, ...) without the f axis, or with one of size 1.
+    weakness : float
+        Share, 0 to 1, of the target that is replaced with the prediction (soft bootstrapping: Reed et al.,
+        2014); only at labelled positions.
+    mask_class_labeled : Node, optional
+        (b, n_indep * n_class), 1 where positions of this class were labelled in this patch, else 0: those
+        positions are ignored.
+    mask_class_not_present : Node, optional
+        (b, n_indep * n_class), 1 where the patch is known not to hold this class: its probability is then
+        driven to 0 everywhere.
+    name : str
+    print_repr : bool
+
+    Raises
+    ------
+    ModelError
+        If `pred` is no `Softmax` or an argument is no good.
+    ShapeError
+        If target, weights or masks don't fit.
+    """
+
+    def __init__(
+        self,
+        pred: Node,
+        target: Node,
+        target_is_sparse: bool = False,
+        class_weights: Node | npt.ArrayLike | None = None,
+        example_weights: Node | None = None,
+        weakness: float = 0,
+        mask_class_labeled: Node | None = None,
+        mask_class_not_present: Node | None = None,
+        name: str = "nll",
+        print_repr: bool = True,
+    ) -> None:
+        given: dict[str, Any] = {
+            "class_weights": class_weights if isinstance(class_weights, Node) else None,
+            "example_weights": example_weights,
+            "mask_class_labeled": mask_class_labeled,
+            "mask_class_not_present": mask_class_not_present,
+        }
+        extra = {key: node for key, node in given.items() if node is not None}
+        super().__init__((pred, target, *extra.values()), name, print_repr)
+        if not isinstance(pred, Softmax):
+            raise ModelError(f"{self.title} needs the output of a Softmax, not {pred.title}.")
+        if not 0 <= weakness <= 1:
+            raise ModelError(f"{self.title}: weakness must be from 0 to 1, not {weakness!r}.")
+        self.n_class, self.n_indep = pred.n_class, pred.n_indep
+        self.target_is_sparse = bool(target_is_sparse)
+        self._extra = tuple(extra)
+        n_f = self.n_class * self.n_indep
+        variable = None
+        if not isinstance(class_weights, Node):
+            value = None
+            if class_weights is not None:
+                value = [float(w) for w in np.asarray(class_weights, dtype=float).reshape(-1)]
+                if len(value) != n_f:
+                    raise ShapeError(f"{self.title}: class_weights needs {n_f} entries, but has {len(value)}.")
+            variable = Variable(value, 0.0, None, "weight of each class in the loss", length=n_f, optional=True)
+            self.variables["class_weights"] = variable
+        self._build(
+            NLLOperation(self.n_class, self.n_indep, self.target_is_sparse, float(weakness), variable, self._extra)
+        )
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the shape of the prediction with one feature."""
+        pred, target = parents[:2]
+        check_target(self, pred, target, self.n_indep if self.target_is_sparse else self.n_class * self.n_indep)
+        n_f = pred["f"]
+        for name, shape in zip(self._extra, parents[2:], strict=True):
+            if name == "example_weights":
+                sizes = tuple(n for n, tag in zip(pred.shape, pred.tags, strict=True) if tag != "f")
+                ok = _equal(shape.shape, sizes) or _equal(shape.shape, pred.updateshape("f", 1).shape)
+                wanted = f"{sizes}"
+            elif name == "class_weights":
+                ok, wanted = shape.stripnone_prod == n_f, f"{n_f} entries"
+            else:
+                ok, wanted = _equal(shape.shape, (pred[0], n_f)), f"(batch, {n_f})"
+            if not ok:
+                raise misfit(self, f"{name} must have the shape {wanted}, not {shape.text}.")
+        return pred.updateshape("f", 1)
+
+    @property
+    def detail(self) -> str:
+        """Kind of target."""
+        if "target_is_sparse" not in self.__dict__:
+            return ""
+        return "class ids" if self.target_is_sparse else "class probabilities"
+
+
+def check_target(node: Node, pred: TaggedShape, target: TaggedShape, n_f: int) -> None:
+    """Raise unless `target` is as large as `pred`, with `n_f` features."""
+    if pred.tags != target.tags:
+        raise misfit(node, f"the target's axes {target.text} must be those of the prediction {pred.text}.")
+    if pred.tags[:2] != ("b", "f"):
+        raise misfit(node, f"the prediction's axes must begin with b, f; it has {pred.text}.")
+    for tag, n, m in zip(pred.tags, pred.shape, target.shape, strict=True):
+        want = n_f if tag == "f" else n
+        if want != m and None not in (want, m):
+            raise misfit(
+                node, f"the target {target.text} must have size {want} on axis {tag}, as the prediction {pred.text}."
+            )
+
+
+def _equal(a: Sequence[int | None], b: Sequence[int | None]) -> bool:
+    return len(a) == len(b) and all(n == m or None in (n, m) for n, m in zip(a, b, strict=True))
+
+
+class AggregateOperation(nn.Module):
+    """Mixed mean of losses."""
+
+    def __init__(self, mixing_weights: Variable) -> None:
+        super().__init__()
+        self.mixing_weights = mixing_weights
+
+    def forward(self, *losses: torch.Tensor) -> torch.Tensor:
+        """Map K losses of any shape to one number, (1,)."""
+        weights: list[float] = self.mixing_weights.value  # type: ignore[assignment]
+        total = torch.stack([full_precision(x).mean() * w for x, w in zip(losses, weights, strict=True)])
+        return total.sum().reshape(1) / len(weights)
+
+
+class AggregateLoss(Node):
+    """One number from several losses: ``1/K * sum_k w_k * mean(loss_k)``.
+
+    Parameters
+    ----------
+    parent_nodes : Node or sequence of Node
+    mixing_weights : sequence of float, optional
+        One for each parent, 1 by default, not normalised; live, as ``node.mixing_weights``.
+    name : str
+    print_repr : bool
+
+    Raises
+    ------
+    ModelError
+        If the numbers of weights and parents differ.
+    """
+
+    def __init__(
+        self,
+        parent_nodes: Node | Sequence[Node],
+        mixing_weights: npt.ArrayLike | None = None,
+        name: str = "total_loss",
+        print_repr: bool = True,
+    ) -> None:
+        super().__init__(parent_nodes, name, print_repr)
+        if not self.parents:
+            raise ModelError(f"{self.title} needs at least one loss.")
+        weights = [1.0] * len(self.parents)
+        if mixing_weights is not None:
+            if not isinstance(mixing_weights, list | tuple | np.ndarray):
+                raise ModelError(f"{self.title}: mixing_weights must be a list of numbers, not {mixing_weights!r}.")
+            weights = [float(w) for w in mixing_weights]
+        if len(weights) != len(self.parents):
+            raise ModelError(f"{self.title}: {len(self.parents)} losses need as many weights, not {len(weights)}.")
+        variable = Variable(weights, None, None, "weight of each loss in the sum", length=len(weights))
+        self.variables["mixing_weights"] = variable
+        self._build(AggregateOperation(variable))
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the shape of one number."""
+        return TaggedShape((1,), "f")
+
+    @property
+    def computational_cost(self) -> int:
+        """Sum of the parents' sizes."""
+        return sum(parent.shape.stripnone_prod for parent in self.parents)
+
+
+class ErrorsOperation(nn.Module):
+    """Share of wrong classes."""
+
+    def __init__(self, n_class: int, n_indep: int, sparse: bool, threshold: bool) -> None:
+        super().__init__()
+        self.n_class, self.n_indep, self.sparse, self.threshold = n_class, n_indep, sparse, threshold
+
+    def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Map probabilities and targets to one number, (1,); 0 if nothing is labelled."""
+        if self.threshold:
+            found = (pred > 0.5).long()
+        else:
+            found = pred.unflatten(1, (self.n_indep, self.n_class)).argmax(2)
+        if self.sparse:
+            labelled = (target >= 0) & (target < self.n_class)
+        elif self.threshold:
+            labelled, target = target >= 0, target > 0.5
+        else:
+            groups = target.unflatten(1, (self.n_indep, self.n_class))
+            labelled, target = groups.sum(2) > 0, groups.argmax(2)
+        wrong = ((found != target) & labelled).sum()
+        return (wrong / labelled.sum().clamp_min(1)).reshape(1)
+
+
+class Errors(Node):
+    """Share of labelled positions at which the most probable class is wrong.
+
+    Parameters
+    ----------
+    pred : Node
+        A `Softmax`; a node with sigmoid activation (each feature is one yes or no, at 0.5); or any other with
+        `n_class` and `n_indep` given.
+    target : Node
+        Class ids (b, n_indep, ...); positions whose id is no class are left out. Or, not sparse, probabilities.
+    target_is_sparse : bool
+    n_class, n_indep : int or 'auto'
+    name : str
+    print_repr : bool
+
+    Raises
+    ------
+    ModelError
+        If classes are not known.
+    ShapeError
+        If the target doesn't fit.
+    """
+
+    def __init__(
+        self,
+        pred: Node,
+        target: Node,
+        target_is_sparse: bool = False,
+        n_class: int | Literal["auto"] = "auto",
+        n_indep: int | Literal["auto"] = "auto",
+        name: str = "errors",
+        print_repr: bool = True,
+    ) -> None:
+        super().__init__((pred, target), name, print_repr)
+        threshold = False
+        if isinstance(pred, Softmax):
+            classes, groups = pred.n_class, pred.n_indep
+        elif n_class != "auto" and n_indep != "auto":
+            classes, groups = int(n_class), int(n_indep)
+        elif getattr(pred, "activation_func", "") in ("sig", "logistic", "sigmoid"):
+            threshold, classes, groups = True, 2, pred.shape["f"]
+        else:
+            raise ModelError(
+                f"{self.title}: n_class and n_indep must be given, because {pred.title} is neither a Softmax "
+                "nor a sigmoid."
+            )
+        for what, wanted, has in (("n_class", n_class, classes), ("n_indep", n_indep, groups)):
+            if wanted not in ("auto", has):
+                raise ModelError(f"{self.title}: {what} is {has} for {pred.name!r}, not {wanted}.")
+        if not threshold and classes * groups != pred.shape["f"]:
+            raise misfit(self, f"{groups} × {classes} classes don't fit {pred.shape.text}.")
+        self.n_class, self.n_indep = classes, groups
+        self.target_is_sparse = bool(target_is_sparse)
+        self._n_target = groups if target_is_sparse or threshold else classes * groups
+        self._build(ErrorsOperation(classes, groups, self.target_is_sparse, threshold))
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the shape of one number."""
+        check_target(self, parents[0], parents[1], self._n_target)
+        return TaggedShape((1,), "f")

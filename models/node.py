@@ -1,0 +1,367 @@
+"""The node: one operation of a network, its shape, its parameters, and a call on numpy arrays."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
+
+from .plan import Plan, fitting_input_sizes, walk
+from .shape import TaggedShape
+from .variables import Variable
+
+__all__ = ["Node", "NodeDescription", "misfit"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeDescription:
+    """What a person wants to know of a node, as plain values.
+
+    Attributes
+    ----------
+    name, kind : str
+        Name in the model; class.
+    parents : list of str
+    shape : list of int or None
+    tags : str
+        As ``"b,f,z,y,x"``.
+    fov, strides, offsets : list
+        One entry for each spatial axis, in input voxels.
+    params : int
+        Trainable numbers.
+    cost : int
+        Multiplications, roughly.
+    detail : str
+        Kernel, pooling, activation and the like.
+    """
+
+    name: str
+    kind: str
+    parents: list[str]
+    shape: list[int | None]
+    tags: str
+    fov: list[int]
+    strides: list[int | float]
+    offsets: list[int]
+    params: int
+    cost: int
+    detail: str
+
+
+def misfit(node: Node, message: str, axis: str | None = None) -> ShapeError:
+    """Return the error that `node` doesn't fit its parents, on `axis` if it is about one."""
+    error = ShapeError(f"{node.title}: {message}")
+    error.axis = axis
+    return error
+
+
+class Node:
+    """Base of all nodes. A graph is what its nodes refer to: there is no registry.
+
+    A subclass calls ``super().__init__(parents, name)``, sets what describes it, and ends with
+    ``self._build(operation)``, an `torch.nn.Module` that maps the parents' tensors to this node's.
+
+    Parameters
+    ----------
+    parents : Node or sequence of Node or None
+    name : str
+        Wanted name; a `Model` makes it unique (``conv, conv1, conv2, ...``).
+    print_repr : bool
+        Log the description as INFO instead of DEBUG.
+    """
+
+    dtype: str = "float32"
+    decayed: ClassVar[tuple[str, ...]] = ("w",)
+    """Names of the parameters on which weight decay acts."""
+
+    parents: tuple[Node, ...]
+    name: str
+    shape: TaggedShape
+    operation: nn.Module
+    variables: dict[str, Variable]
+    arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Node:
+        """Record the constructor's call: models are stored as these calls."""
+        self = super().__new__(cls)
+        if args or kwargs:  # copying makes an empty node and fills it later
+            try:
+                bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+            except TypeError:
+                return self  # the constructor itself says it better
+            self.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])
+        return self
+
+    def __init__(self, parents: Node | Iterable[Node] | None, name: str, print_repr: bool = False) -> None:
+        if parents is None:
+            parents = ()
+        elif isinstance(parents, Node):
+            parents = (parents,)
+        self.variables = {}
+        self.name = _valid_name(name)
+        self.parents = tuple(parents)
+        self._print_repr = print_repr
+        self._plan: Plan | None = None
+        for parent in self.parents:
+            if not isinstance(parent, Node):
+                raise ModelError(
+                    f"{type(self).__name__} {name!r}: a parent must be a node, not {type(parent).__name__}."
+                )
+
+    def _build(self, operation: nn.Module) -> None:
+        self.operation = operation
+        try:
+            self.shape = self.infer_shape(*(parent.shape for parent in self.parents))
+        except ShapeError as error:
+            axis = error.axis
+            hint = fitting_input_sizes(self, axis) if axis else None
+            if axis is None or hint is None:
+                raise
+            source, sizes = hint
+            raise ShapeError(
+                f"{error} With {source.name!r} of {axis} = {' or '.join(map(str, sizes))} "
+                f"(now {source.shape[axis]}) everything fits."
+            ) from None
+        level = logging.INFO if self._print_repr else logging.DEBUG
+        if logger.isEnabledFor(level):
+            logger.log(level, "%r", self)
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return this node's shape for parents of these shapes.
+
+        Raises
+        ------
+        ShapeError
+            If they don't fit: names node, axis and what would fit.
+        """
+        return parents[0]
+
+    @property
+    def is_source(self) -> bool:
+        """Whether data have to be given for it."""
+        return False
+
+    def fitted_shape(self, size: Sequence[int]) -> TaggedShape:
+        """Return the shape of a source when an array of this size is given for it.
+
+        Raises
+        ------
+        ShapeError
+            If the array has other axes or another number of features.
+        """
+        raise ModelError(f"{self.title} takes no data.")
+
+    @property
+    def computational_cost(self) -> int:
+        """Multiplications of one forward pass, roughly; a batch of unknown size counts as 1."""
+        return self.parents[0].shape.stripnone_prod if self.parents else 0
+
+    @property
+    def detail(self) -> str:
+        """What sets this node apart from others of its class, in a few words."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """Class, name and detail, for messages."""
+        return f"{type(self).__name__} {self.name!r}" + (f" ({self.detail})" if self.detail else "")
+
+    @property
+    def params(self) -> dict[str, torch.Tensor]:
+        """Own parameters by name, constant ones and running statistics too; shared ones are their owner's."""
+        shared = self.shared_params
+        return {k: v for k, v in self._tensors().items() if k not in shared and k != "updates"}
+
+    @property
+    def shared_params(self) -> dict[str, torch.Tensor]:
+        """Parameters that were given by another node."""
+        return {k: v for k, v in self._tensors().items() if isinstance(v, nn.Parameter) and self.arguments.get(k) is v}
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        operation = self.operation
+        return {**dict(operation.named_parameters()), **dict(operation.named_buffers())}
+
+    @property
+    def param_count(self) -> int:
+        """Number of own trainable numbers."""
+        return sum(v.numel() for v in self.params.values() if v.requires_grad)
+
+    @property
+    def all_parents(self) -> dict[str, Node]:
+        """All ancestors and the node itself, by name, parents first."""
+        return {node.name: node for node in walk([self])}
+
+    @property
+    def input_nodes(self) -> list[Node]:
+        """The sources that the node needs: the order of a call's arguments."""
+        return [node for node in walk([self]) if node.is_source]
+
+    def get_param_values(self) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of all own parameters, by name."""
+        return {k: _to_numpy(v.detach()).copy() for k, v in self.params.items()}
+
+    def set_param_values(self, values: Mapping[str, npt.ArrayLike | torch.Tensor]) -> None:
+        """Set own parameters.
+
+        Raises
+        ------
+        ModelError
+            If a name is unknown or a shape differs.
+        """
+        params = self._tensors()
+        for name, value in values.items():
+            if name not in params:
+                raise ModelError(
+                    f"{self.title} has no parameter {name!r}, only {', '.join(params) or 'none'}."
+                    f"{did_you_mean(name, params)}"
+                )
+            tensor = torch.as_tensor(value)
+            if tensor.shape != params[name].shape:
+                raise ModelError(
+                    f"{self.title}: {name} has the shape {tuple(params[name].shape)}, "
+                    f"but {tuple(tensor.shape)} was given."
+                )
+            with torch.no_grad():
+                params[name].copy_(tensor)
+
+    @torch.no_grad()
+    def __call__(self, *arrays: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Compute the node's output in evaluation mode.
+
+        Parameters
+        ----------
+        *arrays : array_like
+            One for each of `input_nodes`, in that order. Batch and spatial sizes are free as long as they fit.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        ModelError
+            If the number of arrays is wrong.
+        ShapeError
+            If sizes don't fit.
+        """
+        if self._plan is None:
+            self._plan = Plan([self])
+        plan = self._plan
+        if len(arrays) != len(plan.inputs):
+            names = ", ".join(node.name for node in plan.inputs) or "none"
+            raise ModelError(f"{self.title} needs {len(plan.inputs)} arrays ({names}), but got {len(arrays)}.")
+        operations = [node.operation for node in plan.nodes]
+        parameter = next((p for op in operations for p in op.parameters()), torch.empty(0))
+        tensors = []
+        for node, array in zip(plan.inputs, arrays, strict=True):
+            tensor = torch.as_tensor(np.ascontiguousarray(array), device=parameter.device)
+            dtype = getattr(torch, node.dtype)
+            tensors.append(tensor.to(parameter.dtype if dtype.is_floating_point else dtype))
+        training = [op for op in operations if op.training]
+        for op in training:
+            op.eval()
+        try:
+            return _to_numpy(plan.run(tensors)[0])
+        finally:
+            for op in training:
+                op.train()
+
+    def test_run(self) -> npt.NDArray[Any]:
+        """Send random numbers of the declared shapes through and return the output.
+
+        Raises
+        ------
+        ShapeError
+            If the output's shape is not the declared one.
+        """
+        rng = np.random.default_rng(0)
+        output = self(*(node.random_array(rng) for node in self.input_nodes))
+        declared = tuple(1 if n is None else n for n in self.shape.shape)
+        if output.shape != declared:
+            raise ShapeError(f"{self.title} declares the shape {declared}, but computes {output.shape}.")
+        return output
+
+    def describe(self) -> NodeDescription:
+        """Return what there is to know of the node."""
+        shape = self.shape
+        return NodeDescription(
+            name=self.name,
+            kind=type(self).__name__,
+            parents=[parent.name for parent in self.parents],
+            shape=list(shape.shape),
+            tags=",".join(shape.tags),
+            fov=list(shape.fov),
+            strides=list(shape.strides),
+            offsets=list(shape.offsets),
+            params=self.param_count,
+            cost=self.computational_cost,
+            detail=self.detail,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Give parameters and live values by name, as ``node.w`` and ``node.dropout_rate``."""
+        if not name.startswith("_"):
+            variables = self.__dict__.get("variables", {})
+            if name in variables:
+                return variables[name].value
+            operation = self.__dict__.get("operation")
+            if operation is not None:
+                for tensors in (operation._parameters, operation._buffers):
+                    if name in tensors:
+                        return tensors[name]
+        raise AttributeError(f"{type(self).__name__!r} node has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("variables", {}):
+            self.variables[name].value = value
+            return
+        operation = self.__dict__.get("operation")
+        if operation is not None and (name in operation._parameters or name in operation._buffers):
+            self.set_param_values({name: value})
+            return
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        lines = [f"<{type(self).__name__}-Node> {self.name!r}"]
+        if self.param_count:
+            lines.append(f"#Params={self.param_count:,}")
+        lines.append(f"Comp.Cost={_ops(self.computational_cost)}, Out:{self.shape.text}")
+        if len(self.input_nodes) > 1:
+            lines.append("Order of sources=[" + ", ".join(node.name for node in self.input_nodes) + "]")
+        if self.detail:
+            lines.append(self.detail)
+        return "\n  ".join(lines)
+
+
+def _valid_name(name: str) -> str:
+    # The name becomes an attribute of the module and a part of the keys of its state.
+    if not isinstance(name, str) or not name or "." in name:
+        raise ModelError(f"A node's name must be a text without a dot, not {name!r}.")
+    if hasattr(nn.Module, name) or name == "training":
+        raise ModelError(f"A node can't be called {name!r}: torch modules use that name themselves.")
+    return name
+
+
+def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    return tensor.detach().cpu().numpy()
+
+
+def _ops(cost: int) -> str:
+    if cost < 1000:
+        return f"{cost} Ops"
+    power = min(int(math.log10(cost) // 3), 4)
+    return f"{cost / 1000**power:.1f} {('', 'kilo', 'Mega', 'Giga', 'Tera')[power]} Ops"

@@ -1,0 +1,168 @@
+"""The order in which a graph is computed, worked out once and then only walked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
+
+from .shape import TaggedShape
+
+if TYPE_CHECKING:
+    from .node import Node
+
+__all__ = ["Plan", "infer_shapes", "walk"]
+
+
+def walk(nodes: Iterable[Node]) -> list[Node]:
+    """Return `nodes` and all their ancestors, each once, parents before children."""
+    order: dict[Node, None] = {}
+    stack = [(node, False) for node in reversed(list(nodes))]
+    while stack:
+        node, expanded = stack.pop()
+        if node in order:
+            continue
+        if expanded:
+            order[node] = None
+        else:
+            stack.append((node, True))
+            stack.extend((parent, False) for parent in reversed(node.parents) if parent not in order)
+    return list(order)
+
+
+def infer_shapes(nodes: Sequence[Node], given: Mapping[Node, TaggedShape]) -> dict[Node, TaggedShape]:
+    """Return the shape of each of `nodes` (in the order of `walk`) when some inputs have other sizes.
+
+    Raises
+    ------
+    ShapeError
+        By the first node that the sizes don't fit.
+    """
+    shapes: dict[Node, TaggedShape] = {}
+    for node in nodes:
+        if node in given:
+            shapes[node] = given[node]
+        elif not node.parents:
+            shapes[node] = node.shape
+        else:
+            shapes[node] = node.infer_shape(*(shapes[parent] for parent in node.parents))
+    return shapes
+
+
+class Plan:
+    """How to compute some nodes from their inputs: operations in order, with the slots that they use.
+
+    Parameters
+    ----------
+    wanted : sequence of Node
+        The nodes whose values are returned, in this order.
+
+    Attributes
+    ----------
+    inputs : list of Node
+        The sources that are needed, in order of discovery: the order of `run`'s arguments.
+    """
+
+    def __init__(self, wanted: Sequence[Node]) -> None:
+        self.nodes = walk(wanted)
+        self.inputs = [node for node in self.nodes if node.is_source]
+        slot = {node: i for i, node in enumerate([*self.inputs, *(n for n in self.nodes if not n.is_source)])}
+        self._wanted = [slot[node] for node in wanted]
+        last_use: dict[int, Node] = {slot[parent]: node for node in self.nodes for parent in node.parents}
+        keep = {*self._wanted, *range(len(self.inputs))}
+        self._steps: list[tuple[torch.nn.Module, tuple[int, ...], tuple[int, ...]]] = []
+        for node in self.nodes:
+            if node.is_source:
+                continue
+            arguments = tuple(slot[parent] for parent in node.parents)
+            dead = tuple(i for i in sorted({*arguments} - keep) if last_use[i] is node)
+            self._steps.append((node.operation, arguments, dead))
+        self._computed = [node for node in self.nodes if not node.is_source]
+        self._checked: set[tuple[torch.Size, ...]] = set()
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Compute the wanted nodes; intermediate values are let go after their last use.
+
+        Raises
+        ------
+        ShapeError
+            If the sizes of the inputs don't fit the network.
+        """
+        sizes = tuple(x.shape for x in inputs)
+        if sizes not in self._checked:
+            self.check(sizes)
+        values: list[Any] = list(inputs)
+        append = values.append
+        try:
+            for operation, arguments, dead in self._steps:
+                if len(arguments) == 1:
+                    append(operation(values[arguments[0]]))
+                else:
+                    append(operation(*[values[i] for i in arguments]))
+                for i in dead:
+                    values[i] = None
+        except RuntimeError as error:
+            node = self._computed[len(values) - len(inputs)]
+            error.add_note(f"This happened in {node.title} of {', '.join(p.name for p in node.parents)}.")
+            raise
+        return [values[i] for i in self._wanted]
+
+    def check(self, sizes: tuple[torch.Size, ...]) -> None:
+        """Check once that arrays of these sizes go through; batch and spatial sizes may differ from the declared.
+
+        Raises
+        ------
+        ShapeError
+            Naming input, axis and what would fit.
+        """
+        given = {node: node.fitted_shape(size) for node, size in zip(self.inputs, sizes, strict=True)}
+        infer_shapes(self.nodes, given)
+        self._checked.add(sizes)
+
+    def collect(self, feeds: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Pick the inputs from `feeds`, which is keyed by the names of the input nodes.
+
+        Raises
+        ------
+        ModelError
+            If one is missing.
+        """
+        try:
+            return [feeds[node.name] for node in self.inputs]
+        except KeyError as error:
+            name = str(error.args[0])
+            have = ", ".join(feeds) or "nothing"
+            raise ModelError(
+                f"The input {name!r} is missing among what was given: {have}.{did_you_mean(name, feeds)}"
+            ) from None
+
+
+def fitting_input_sizes(node: Node, axis: str, reach: int = 64) -> tuple[Node, list[int]] | None:
+    """Return the one source of `node` and its nearest sizes on `axis` (below, above) for which shapes fit.
+
+    None if the node has several sources or none of those sizes fits.
+    """
+    nodes = walk([node])
+    sources = [n for n in nodes if n.is_source]
+    if len(sources) != 1 or not sources[0].shape.hastag(axis) or sources[0].shape[axis] is None:
+        return None
+    source = sources[0]
+    size: int = source.shape[axis]
+    found = []
+    for sign in (-1, 1):
+        for distance in range(1, reach + 1):
+            candidate = size + sign * distance
+            if candidate < 1:
+                break
+            try:
+                infer_shapes(nodes, {source: source.shape.updateshape(axis, candidate)})
+            except ShapeError as error:
+                # Axes are checked one after the other: a complaint about another one means that this one fits.
+                if error.axis in (axis, None):
+                    continue
+            found.append(candidate)
+            break
+    return (source, found) if found else None
