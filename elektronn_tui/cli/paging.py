@@ -1,0 +1,51 @@
+"""Records of a session, running or past: the newest of them, and those that come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from .session import connect, find_session
+
+if TYPE_CHECKING:
+    from elektronn_tui.session.blocking import BlockingClient
+
+T = TypeVar("T")
+
+INTERVAL = 0.5  # seconds between two looks at a session that is followed
+
+Fetch = Callable[["BlockingClient", int], tuple[Sequence[T], int]]
+Read = Callable[[Path], Sequence[T]]
+
+
+def records(session: str, fetch: Fetch[T], read: Read[T], *, count: int, follow: bool) -> Iterator[T]:
+    """Yield the newest `count` records of a session and, with `follow`, those that come until it ends.
+
+    Parameters
+    ----------
+    session
+        As the user named it.
+    fetch
+        Ask a running session for the records from an index on (negative: from the end), and for how many there are.
+    read
+        Read all records of a run directory.
+    """
+    from elektronn_tui.session.errors import ConnectionLost
+
+    info = find_session(session)
+    if not info.socket:
+        yield from read(Path(info.run_dir))[-count:]
+        return
+    with connect(session, read_only=True) as client:
+        page, total = fetch(client, -count)
+        yield from page
+        try:
+            while follow:
+                time.sleep(INTERVAL)
+                page, _ = fetch(client, total)
+                total += len(page)
+                yield from page
+        except ConnectionLost:  # the session ended: what it wrote last is on disk
+            yield from read(Path(info.run_dir))[total:]
