@@ -1,0 +1,1 @@
+"""Widgets that know nothing of sessions: curves, logs, images, code and values to edit."""
