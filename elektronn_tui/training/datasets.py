@@ -1,0 +1,203 @@
+"""What an experiment trains on, as settings, and how it becomes pairs of raw and target volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elektronn_tui.errors import ExperimentError
+
+from .settings import setting, settings
+
+if TYPE_CHECKING:
+    from elektronn_tui.data import Pair, Source
+
+__all__ = ["DemoData", "VolumeData", "Volumes"]
+
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Opened volumes. A class of one's own may stand for `DemoData` or `VolumeData` if its ``open()`` returns this.
+
+    Attributes
+    ----------
+    train, valid : sequence of Pair
+        `valid` may be empty: then nothing is validated.
+    preview : Pair or None
+        What previews are made of; the first of `valid`, else of `train`, where it is None.
+    """
+
+    train: Sequence[Pair]
+    valid: Sequence[Pair] = ()
+    preview: Pair | None = None
+
+
+def _volume_pairs(value: Any) -> str | None:
+    good = isinstance(value, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, (str, Path)) for part in pair)
+        for pair in value
+    )
+    return None if good else "a list of pairs such as [('raw.h5:raw', 'labels.h5:labels')]"
+
+
+@settings("data.")
+class DemoData:
+    """The synthetic volume, made on the spot: needs no file."""
+
+    shape: tuple[int, ...] = setting(
+        default=(96, 256, 256), type="ints", length=3, minimum=16, help="size (z, y, x) in voxels"
+    )
+    seed: int = setting(default=1, type="int", minimum=0, help="another seed gives another volume")
+    anisotropic: bool = setting(
+        default=False, type="bool", help="ssTEM at 50×4×4 nm instead of FIB-SEM at 10 nm isotropic"
+    )
+    thickness: int = setting(default=2, type="int", minimum=1, help="of the membranes to be found, in voxels")
+    valid_slices: int = setting(
+        default=24, type="int", minimum=0, help="last sections, held out for validation; 0 for none"
+    )
+    valid_axis: str = setting(default="z", type="choice", choices=AXES, help="axis along which they are counted")
+
+    def open(self) -> Volumes:
+        """Make the volume, or take it from the cache.
+
+        Raises
+        ------
+        DataError
+            More is held out than there is.
+        """
+        from elektronn_tui.data import ArraySource, BoundarySource, Pair, demo_volume
+
+        volume = demo_volume(self.shape, seed=self.seed, anisotropic=self.anisotropic)
+        raw = ArraySource(volume.raw, voxel_size=volume.voxel_size, name="demo:raw")
+        ids = ArraySource(volume.ids, voxel_size=volume.voxel_size, name="demo:ids")
+        pair = Pair(raw, BoundarySource(ids, self._thickness()), name="demo")
+        return _split([pair], [], self.valid_slices, self.valid_axis)
+
+    def _thickness(self) -> int | tuple[int, int, int]:
+        return (0, self.thickness, self.thickness) if self.anisotropic else self.thickness
+
+    def check_files(self) -> None:
+        """There are none."""
+
+
+@settings("data.")
+class VolumeData:
+    """Volumes of your own, with labels or segment ids.
+
+    Either one file with two datasets (`path`, `raw_key`, `label_key`), or several `volumes`.
+    """
+
+    path: str | None = setting(default=None, type="path", optional=True, help="HDF5 file with raw and labels")
+    raw_key: str = setting(default="raw", type="text", help="dataset of the raw image in `path`")
+    label_key: str = setting(default="labels", type="text", help="dataset of the labels or segment ids in `path`")
+    volumes: Sequence[tuple[str, str]] = setting(
+        default=(), type="object", check=_volume_pairs, help="pairs of addresses (raw, labels), FILE:KEY each"
+    )
+    valid_volumes: Sequence[tuple[str, str]] = setting(
+        default=(),
+        type="object",
+        check=_volume_pairs,
+        help="the same for validation; sections are held out where it is empty",
+    )
+    target: str = setting(
+        default="boundaries",
+        type="choice",
+        choices=("boundaries", "labels"),
+        help="what is learnt: boundaries between segment ids, or the labels as they are (classes from 0)",
+    )
+    thickness: int = setting(default=2, type="int", minimum=1, help="of the boundaries in voxels")
+    background: str = setting(
+        default="object", type="choice", choices=("object", "ignore", "boundary"), help="what id 0 is, for boundaries"
+    )
+    ignore: tuple[int, ...] = setting(default=(), type="ints", minimum=-(2**62), help="label values that do not count")
+    valid_slices: int = setting(
+        default=30, type="int", minimum=0, help="last sections of each volume, held out; 0 for none"
+    )
+    valid_axis: str = setting(default="z", type="choice", choices=AXES, help="axis along which they are counted")
+    voxel_size: tuple[float, ...] | None = setting(
+        default=None,
+        type="floats",
+        length=3,
+        minimum=0,
+        exclusive_minimum=True,
+        optional=True,
+        unit="nm",
+        help="(z, y, x) in nm, where the files don't say",
+    )
+    in_memory: bool = setting(default=True, type="bool", help="keep volumes in memory as far as there is room")
+
+    def check_together(self) -> None:
+        """Refuse two ways at once."""
+        if self.path is not None and self.volumes:
+            raise ExperimentError("data: path and volumes are both given; use one of them")
+
+    def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return the addresses (raw, labels) for training and for validation."""
+        train = [(str(raw), str(labels)) for raw, labels in self.volumes]
+        if self.path is not None:
+            train = [(f"{self.path}:{self.raw_key}", f"{self.path}:{self.label_key}")]
+        return train, [(str(raw), str(labels)) for raw, labels in self.valid_volumes]
+
+    def check_files(self) -> None:
+        """Refuse what can be seen to fail without opening a file.
+
+        Raises
+        ------
+        ExperimentError
+            No volume is given, or a file is missing.
+        """
+        train, valid = self.addresses()
+        if not train:
+            raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
+        for address in (part for pair in train + valid for part in pair):
+            file = Path(_file_of(address)).expanduser()
+            if not file.exists():
+                field = "data.path" if self.path is not None and address.startswith(self.path) else "data.volumes"
+                raise ExperimentError(f"{field}: there is no file {file}")
+
+    def open(self) -> Volumes:
+        """Open all volumes.
+
+        Raises
+        ------
+        DataError
+            A file, dataset or shape does not fit: says which.
+        """
+        train, valid = self.addresses()
+        pairs = [self._pair(raw, labels) for raw, labels in train]
+        return _split(pairs, [self._pair(raw, labels) for raw, labels in valid], self.valid_slices, self.valid_axis)
+
+    def _pair(self, raw: str, labels: str) -> Pair:
+        from elektronn_tui.data import BoundarySource, Pair
+
+        target: Any = self._source(labels)
+        if self.target == "boundaries":
+            target = BoundarySource(target, self.thickness, background=self.background)  # type: ignore[arg-type]
+        return Pair(self._source(raw), target, in_memory="auto" if self.in_memory else False)
+
+    def _source(self, address: str) -> Source:
+        from elektronn_tui.data import open_source
+
+        return open_source(address, voxel_size=self.voxel_size)
+
+
+def _file_of(address: str) -> str:
+    """Return the file of ``FILE:KEY``: a colon counts only behind the file's suffix."""
+    for suffix in (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff"):
+        before, colon, _ = address.partition(suffix + ":")
+        if colon:
+            return before + suffix
+    return address
+
+
+def _split(train: Sequence[Pair], valid: Sequence[Pair], slices: int, axis: str) -> Volumes:
+    from elektronn_tui.data import split_region
+
+    if valid or not slices:
+        return Volumes(tuple(train), tuple(valid))
+    parts = [split_region(pair, axis, last=slices) for pair in train]
+    return Volumes(tuple(part[0] for part in parts), tuple(part[1] for part in parts))

@@ -1,0 +1,317 @@
+"""What is trained, on what, and how: an `Experiment`, made by a plain Python file."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
+
+from .datasets import DemoData, VolumeData
+from .schedules import Schedule
+from .settings import from_text, plain, replaced, setting, settings
+
+if TYPE_CHECKING:
+    from elektronn_tui.models import Model
+
+__all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "load_experiment", "zoo_names"]
+
+OPTIMISERS = ("SGD", "Adam", "AdamW", "AdaGrad", "AdaDelta", "RAdam")
+
+
+@settings("optimiser.")
+class Optimiser:
+    """One of torch's optimisers, with torch's meaning of every setting."""
+
+    name: str = setting(default="Adam", type="choice", choices=OPTIMISERS, help="which optimiser")
+    lr: float = setting(default=1e-3, type="float", minimum=0, exclusive_minimum=True, help="learning rate")
+    weight_decay: float = setting(
+        default=0.0,
+        type="float",
+        minimum=0,
+        help="of weights, not of biases and normalisation (decoupled in AdamW alone)",
+    )
+    momentum: float = setting(default=0.9, type="float", minimum=0, maximum=0.9999, help="of SGD")
+    nesterov: bool = setting(default=False, type="bool", help="Nesterov's momentum, of SGD")
+    betas: tuple[float, ...] = setting(
+        default=(0.9, 0.999),
+        type="floats",
+        length=2,
+        minimum=0,
+        maximum=0.9999999,
+        help="decay rates of Adam, AdamW, RAdam",
+    )
+    rho: float = setting(default=0.9, type="float", minimum=0, maximum=0.9999, help="decay rate of AdaDelta")
+    eps: float | None = setting(
+        default=None, type="float", minimum=0, exclusive_minimum=True, optional=True, help="none for torch's own"
+    )
+
+
+def _model(value: Any) -> str | None:
+    return None if callable(value) or hasattr(value, "loss_node") else "a function () -> Model, or a Model"
+
+
+def _data(value: Any) -> str | None:
+    return None if hasattr(value, "open") and not isinstance(value, type) else "DemoData(...) or VolumeData(...)"
+
+
+def _optimiser(value: Any) -> str | None:
+    return None if isinstance(value, Optimiser) else "Optimiser(...)"
+
+
+def _schedules(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(schedule, Schedule) for name, schedule in value.items()
+    )
+    return None if good else "a dictionary such as {'lr': StepDecay(0.995)}"
+
+
+def _arguments(kind: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if value is None or type(value).__name__ == kind else f"{kind}(...)"
+
+    return check
+
+
+@settings(kw_only=True)
+class Experiment:
+    """All that a session needs to know before it starts; only `model` and `data` have to be given."""
+
+    model: Callable[[], Model] | Model = setting(type="object", check=_model, help="a function () -> Model, or a Model")
+    data: Any = setting(
+        type="object", check=_data, help="DemoData(...), VolumeData(...), or what has an open() -> Volumes"
+    )
+    name: str = setting(default="", type="text", help="what sessions are called; the file's name where it is empty")
+    optimiser: Optimiser = setting(default=Optimiser(), type="object", check=_optimiser, help="Optimiser(...)")
+    schedules: Mapping[str, Schedule] = setting(
+        default_factory=dict, type="object", check=_schedules, help="which controls change by themselves"
+    )
+    steps: int = setting(default=100_000, type="int", minimum=1, help="optimiser updates in all")
+    batch_size: int = setting(default=1, type="int", minimum=1, help="examples a step")
+    max_runtime: float | None = setting(
+        default=None,
+        type="float",
+        minimum=0,
+        exclusive_minimum=True,
+        optional=True,
+        unit="s",
+        help="seconds of training time",
+    )
+    seed: int = setting(default=0, type="int", minimum=0, help="of weights, dropout and examples")
+
+    warp: float = setting(default=0.5, type="float", minimum=0, maximum=1, help="probability that an example is warped")
+    warp_args: Any = setting(default=None, type="object", check=_arguments("Warp"), help="Warp(...), how far")
+    grey: float = setting(
+        default=0.5, type="float", minimum=0, maximum=1, help="probability that grey values are varied"
+    )
+    grey_args: Any = setting(default=None, type="object", check=_arguments("Grey"), help="Grey(...), how far")
+    class_weights: tuple[float, ...] | None = setting(
+        default=None, type="floats", minimum=0, optional=True, help="how much each class counts in the loss"
+    )
+
+    validate_every: int = setting(default=500, type="int", minimum=0, unit="steps", help="steps; 0 for never")
+    validate_patches: int = setting(default=16, type="int", minimum=1, help="how many fixed patches")
+    checkpoint_every: int = setting(
+        default=1000, type="int", minimum=0, unit="steps", help="steps; 0 for the last alone"
+    )
+    keep: int = setting(
+        default=3, type="int", minimum=1, help="periodic checkpoints that are kept, beside best and named ones"
+    )
+    preview_every: int = setting(default=500, type="int", minimum=0, unit="steps", help="steps; 0 for never")
+    preview_shape: tuple[int, ...] = setting(
+        default=(8, 128, 128),
+        type="ints",
+        length=3,
+        minimum=1,
+        help="raw voxels (z, y, x) that a preview shows at most",
+    )
+    preview_position: tuple[int, ...] | None = setting(
+        default=None,
+        type="ints",
+        length=3,
+        optional=True,
+        help="its first raw voxel (z, y, x); the middle where it is none",
+    )
+
+    precision: str = setting(default="auto", type="choice", choices=("auto", "fp32", "bf16"), help="of arithmetic")
+    memory_format: str = setting(
+        default="auto",
+        type="choice",
+        choices=("auto", "contiguous", "channels_last"),
+        help="order of features in memory",
+    )
+    device: str = setting(default="auto", type="text", help="auto, cpu, cuda or cuda:N")
+    data_threads: int = setting(default=1, type="int", minimum=0, maximum=64, help="that make examples; 0 for none")
+    torch_threads: int | None = setting(
+        default=None,
+        type="int",
+        minimum=1,
+        maximum=1024,
+        optional=True,
+        help="none for the rule: all cores but those for data",
+    )
+    on_nan: str = setting(
+        default="auto",
+        type="choice",
+        choices=("auto", "pause", "rollback", "stop"),
+        help="what follows a loss that is not finite; auto: stop in the foreground, else pause",
+    )
+    rollback_factor: float = setting(
+        default=0.5,
+        type="float",
+        minimum=0,
+        maximum=1,
+        exclusive_minimum=True,
+        help="of the learning rate after a roll-back",
+    )
+    on_error: str = setting(
+        default="auto",
+        type="choice",
+        choices=("auto", "halt", "stop"),
+        help="what follows an exception; auto: stop in the foreground, else halt",
+    )
+
+    control_values: Mapping[str, Any] = setting(
+        default_factory=dict, type="object", help="values of controls that the network brings, at start"
+    )
+    file: str | None = setting(default=None, type="path", optional=True, help="where it was read from")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings with their defaults, as values that JSON carries."""
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+_SHORT = {"lr", "weight_decay", "momentum", "betas", "nesterov", "rho", "eps"}
+
+
+def zoo_names() -> tuple[str, ...]:
+    """Return the names of the experiments that come with the package."""
+    return tuple(sorted(path.stem for path in _zoo().glob("*.py") if not path.stem.startswith("_")))
+
+
+def _zoo() -> Path:
+    # Found beside this package: importing elektronn_tui.models would import torch.
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "models" / "zoo"
+    return inside if inside.is_dir() else package.parent / "models" / "zoo"
+
+
+def experiment_path(source: str | Path) -> Path:
+    """Return the file of an experiment, given as a path or a name in the zoo.
+
+    Raises
+    ------
+    ExperimentError
+        There is neither.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path.resolve()
+    if str(source) in zoo_names():
+        return _zoo() / f"{source}.py"
+    near = did_you_mean(str(source), zoo_names())
+    if path.is_dir():
+        raise ExperimentError(f"{source}: it is a folder; an experiment is a Python file.{near}")
+    raise ExperimentError(f"{source}: there is no such file, nor an experiment of that name in the zoo.{near}")
+
+
+def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Run an experiment file and return its `experiment`, with settings overridden.
+
+    Parameters
+    ----------
+    source : path-like
+        A Python file, or a name in the zoo.
+    overrides : iterable of str
+        As ``"steps=100"``, ``"data.path=volume.h5"``, ``"optimiser.lr=1e-4"``, ``"lr=1e-4"``; ``NODE.CONTROL=value``
+        is kept for the network's controls in `Experiment.control_values`.
+
+    Raises
+    ------
+    ExperimentError
+        The file is missing, raises, or defines no experiment; a value is refused: says where and what is allowed.
+    """
+    path = experiment_path(source)
+    experiment = _executed(path)
+    experiment = dataclasses.replace(experiment, name=experiment.name or path.stem, file=str(path))
+    for override in overrides:
+        try:
+            experiment = _overridden(experiment, override)
+        except ExperimentError as error:
+            raise ExperimentError(f"{path.name}, with {override}: {error}") from error
+    try:
+        check = getattr(experiment.data, "check_files", None)
+        if check is not None:
+            check()
+    except ExperimentError as error:
+        raise ExperimentError(f"{path.name}: {error}") from error
+    return experiment
+
+
+def _executed(path: Path) -> Experiment:
+    try:
+        text = path.read_text(encoding="utf-8")
+        code = compile(text, str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise ExperimentError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path}: it can't be read ({error})") from error
+    # A module of its own: one namespace for helpers and comprehensions, and dataclasses find what their strings mean.
+    module = types.ModuleType("elektronn_experiment")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: modules beside the file must not hide installed ones
+    try:
+        exec(code, module.__dict__)
+    except ElektronnError as error:
+        raise ExperimentError(f"{path}, line {_line(error, path)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ExperimentError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {error}") from error
+    experiment = module.__dict__.get("experiment")
+    if experiment is None:
+        near = did_you_mean("experiment", [name for name in module.__dict__ if not name.startswith("_")])
+        raise ExperimentError(f"{path}: it defines no 'experiment'; it must say experiment = Experiment(...).{near}")
+    if not isinstance(experiment, Experiment):
+        kind = type(experiment).__name__
+        raise ExperimentError(f"{path}: 'experiment' is of type {kind}; it must be an Experiment(...)")
+    return experiment
+
+
+def _line(error: BaseException, path: Path) -> int | str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] or "?" if lines else "?"
+
+
+def _overridden(experiment: Experiment, override: str) -> Experiment:
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not key:
+        raise ExperimentError(f"{override!r} is not allowed; it must be NAME=VALUE")
+    names = [field.name for field in dataclasses.fields(experiment) if field.name not in ("file", "control_values")]
+    first, dot, rest = key.partition(".")
+    if not dot and key in _SHORT:
+        first, dot, rest = "optimiser", ".", key
+    if not dot:
+        if key not in names:
+            known = did_you_mean(key, [*names, *_SHORT])
+            raise ExperimentError(f"{key}: there is no such setting.{known or ' Known: ' + ', '.join(names) + '.'}")
+        return replaced(experiment, key, from_text(experiment, key, text))
+    part = getattr(experiment, first, None) if first in names else None
+    if first in ("warp_args", "grey_args") and part is None:
+        from elektronn_tui import data
+
+        part = data.Warp() if first == "warp_args" else data.Grey()
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        changed = replaced(part, rest, from_text(part, rest, text))
+        return replaced(experiment, first, changed)
+    if first in names:
+        raise ExperimentError(f"{key}: {first} has no settings that can be given as text")
+    # What the network calls its nodes is not known here; a name that fits no control is refused when it is built.
+    return dataclasses.replace(experiment, control_values={**experiment.control_values, key: text})
