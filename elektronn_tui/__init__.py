@@ -1,9 +1,56 @@
-"""Train networks on microscopy volumes in a live, writable session of the terminal."""
+"""Train networks on microscopy volumes in a live, writable session of the terminal.
 
+An experiment file says ``from elektronn_tui import Experiment, ...``; networks come from `elektronn_tui.models`,
+volumes and patches from `elektronn_tui.data`.
+"""
+
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ElektronnError as ElektronnError
+    from .training.datasets import DemoData as DemoData
+    from .training.datasets import VolumeData as VolumeData
+    from .training.datasets import Volumes as Volumes
+    from .training.experiment import Experiment as Experiment
+    from .training.experiment import Optimiser as Optimiser
+    from .training.experiment import load_experiment as load_experiment
+    from .training.schedules import Cosine as Cosine
+    from .training.schedules import Linear as Linear
+    from .training.schedules import StepDecay as StepDecay
+    from .training.schedules import Values as Values
 
 __version__ = "0.1.0"
 
 _here = _Path(__file__).resolve().parent
 if not (_here / "models").is_dir() and (_here.parent / "models" / "__init__.py").is_file():
     __path__.append(str(_here.parent))  # a checkout whose links were lost
+
+_PUBLIC = {
+    "Cosine": "training.schedules",
+    "DemoData": "training.datasets",
+    "ElektronnError": "errors",
+    "Experiment": "training.experiment",
+    "Linear": "training.schedules",
+    "Optimiser": "training.experiment",
+    "StepDecay": "training.schedules",
+    "Values": "training.schedules",
+    "VolumeData": "training.datasets",
+    "Volumes": "training.datasets",
+    "load_experiment": "training.experiment",
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: importing this package imports nothing else."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])
