@@ -136,7 +136,11 @@ class HDF5Source:
         if state is not None and state.process == os.getpid():
             return state
         with self._lock:
-            if self._state is None or self._state.process != os.getpid():
+            if self._state is not None and self._state.process != os.getpid():
+                # First, or HDF5 would find the file open already and give the inherited handle again.
+                self._state.file.close()
+                self._state = None
+            if self._state is None:
                 self._state = self._opened()
             return self._state
 

@@ -118,7 +118,6 @@ def _whole(source: Source) -> np.ndarray:
     # In slabs: what a source computes (boundaries of 64-bit ids) may need many times what it delivers.
     for lo, hi in slabs(source):
         voxels[:, lo[0] : hi[0]] = source.read(lo, hi)
-    voxels.flags.writeable = False
     return voxels
 
 

@@ -204,7 +204,8 @@ def _array_source(array: Any, axes: str, voxel_size: Any, offset: Any, name: str
 
 def _map_npy(path: Path) -> np.ndarray:
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        # Copy-on-write: to numba a read-only array is another type, for which it would compile all kernels again.
+        return np.lib.format.open_memmap(path, mode="c")
     except FileNotFoundError as error:
         raise DataError(missing_file(path)) from error
     except (OSError, ValueError) as error:

@@ -101,20 +101,23 @@ def test_a_batch_begun_before_the_edit_is_not_handed_over() -> None:
 
 @pytest.mark.parametrize(("threads", "depth"), [(1, 1), (1, 4), (4, 4)])
 def test_no_more_than_depth_is_made_ahead(threads: int, depth: int) -> None:
+    last = 1 + max(depth, threads)
     made: list[int] = []
-    enough = threading.Event()
+    all_made, too_many = threading.Event(), threading.Event()
 
     def make(step: int) -> dict[str, np.ndarray]:
         made.append(step)
-        if len(made) >= 1 + max(depth, threads):
-            enough.set()
+        if set(made) >= set(range(1, last + 1)):
+            all_made.set()
+        if step > last:
+            too_many.set()
         return {"raw": np.asarray(step)}
 
     with Prefetcher(make, threads=threads, depth=depth) as prefetcher:
         prefetcher.get(1)
-        assert enough.wait(TIMEOUT)
-        assert max(made) <= 1 + max(depth, threads)
-    assert sorted(made) == list(range(1, 2 + max(depth, threads)))
+        assert all_made.wait(TIMEOUT)
+        assert not too_many.wait(0.1)
+    assert sorted(made) == list(range(1, last + 1))
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elektronn_tui.data import ArraySource, CroppedSource, HDF5Source, MemorySource, Source, open_source, remember
+from elektronn_tui.data.memory import slabs
 from elektronn_tui.data.sources import as_source
 from elektronn_tui.errors import DataError
 
@@ -237,6 +240,52 @@ def test_memory_source_reads_once_within_its_limit(limit: int | None, reads: int
         np.testing.assert_array_equal(source.read((0, 0, i), (5, 10, i + 1))[0], array[:, :, i : i + 1])
     assert CountingSource.reads == reads
     assert source.in_memory == (reads == 1)
+
+
+def test_threads_that_come_first_together_load_once() -> None:
+    CountingSource.reads = 0
+    source = MemorySource(CountingSource(ramp((40, 100, 100), "uint8")))
+    start = threading.Barrier(8)
+
+    def read() -> None:
+        start.wait(20)
+        source.read((0, 0, 0), (1, 1, 1))
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert CountingSource.reads == 1
+
+
+def test_large_volumes_are_loaded_in_slabs() -> None:
+    array = ramp((9, 10, 20), "uint16")
+    boxes = list(slabs(ArraySource(array), 2 * 10 * 20 * 2))
+    assert [(lo[0], hi[0]) for lo, hi in boxes] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 9)]
+    assert [hi[0] - lo[0] for lo, hi in slabs(ArraySource(array), 1)] == [1] * 9
+    assert list(slabs(ArraySource(array))) == [((0, 0, 0), (9, 10, 20))]
+
+
+FORKING = """
+import os, sys, h5py
+from elektronn_tui.data import HDF5Source
+source = HDF5Source(sys.argv[1], "raw")
+source.read((0, 0, 0), (1, 1, 1))
+first = source._state.file
+child = os.fork()
+if child == 0:
+    source.read((0, 0, 0), (5, 6, 7))
+    os._exit(11 if not first and source._state.file else 1)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(code if source.read((4, 5, 6), (5, 6, 7)).size == 1 and first else 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_opens_its_own_handle(volume_file: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING, str(volume_file)], timeout=60, check=False)
+    assert done.returncode == 11
 
 
 def test_remember_wraps_what_is_not_in_memory(volume_file: Path) -> None:
