@@ -211,12 +211,14 @@ def stamp_capsule(
     depth: Any,
     image: Any,
     mask: Any,
-) -> None:
+) -> int:
     """Draw one mitochondrion: a chain of capsules inside `cell`, clear of the membrane, with cristae.
 
     `wave` is the cristae's wave vector (rad/nm; z, y, x) and phase; `look` is (grey, amplitude of the cristae,
-    grey of the rim, clearance from the cell's membrane in nm). Draws into `image` (float32) and `mask` (uint8).
+    grey of the rim, clearance from the cell's membrane in nm). Draws into `image` (float32) and `mask` (uint8);
+    returns how many voxels of the mask are new.
     """
+    fresh = 0
     for k in range(lo[0], hi[0]):
         for j in range(lo[1], hi[1]):
             for i in range(lo[2], hi[2]):
@@ -245,7 +247,9 @@ def stamp_capsule(
                 inside = 1.0 / (1.0 + math.exp(d / 2.5))
                 image[k, j, i] += inside * (value - image[k, j, i])
                 if d <= 0:
+                    fresh += 1 - mask[k, j, i]
                     mask[k, j, i] = 1
+    return fresh
 
 
 @numba.njit(nogil=True, cache=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from scipy.special import ndtri
-from skimage.measure import label
 
 from . import _demo_kernels as kernels
 from ._demo_layout import Layout, LayoutSpec, lay_out, smooth_noise
+from ._demo_pieces import absorb_grazes, add_slivers, settle_pieces
+from ._demo_statistics import boundary_mask
 
 __all__ = ["FIB_SEM", "SSTEM", "TissueSpec", "make_tissue"]
 
@@ -25,6 +26,12 @@ class TissueSpec:
     layout: LayoutSpec
     segments: float
     """Ids per µm³, fragments among them."""
+    graze: int
+    """Patches of fewer voxels than this within a slice go to their neighbour there."""
+    crumb: int
+    """Pieces of a cell of fewer voxels than this, cut off inside the volume, go to their neighbour."""
+    median_section: float
+    """Median cross-section in µm² that orphan slivers make up, and the count of ids with it; 0 for no slivers."""
     warps: tuple[tuple[float, float], ...]
     """(amplitude, smooth over) of the warp's octaves."""
     shift: float
@@ -38,13 +45,17 @@ class TissueSpec:
     """Least and largest standard deviation of a cell's granules."""
     texture_sigma: tuple[float, float, float]
     """Size of the granules in voxels."""
+    clouds: float
+    """Standard deviation of the granules' clouds, relative to that of the granules."""
     membrane: float
     synapse: float
     mitochondrion: tuple[float, float, float, float]
     """Grey, amplitude of the cristae, grey of the rim, clearance from the membrane."""
     crista_period: float
     mitochondria: float
-    """Mitochondria per µm of trunk that is wide enough."""
+    """Share of the volume that mitochondria take."""
+    least_radius: float
+    """Narrowest tube that holds mitochondria."""
     vesicle: tuple[float, float, float, float]
     """Radius, wall, grey of the wall, grey of the lumen."""
     vesicles: float
@@ -59,33 +70,43 @@ class TissueSpec:
 FIB_SEM = TissueSpec(
     voxel_size=(10.0, 10.0, 10.0),
     layout=LayoutSpec(
-        density=15.0,
-        median_area=2.2e4,
-        area_sigma=1.8,
-        largest_area=1.1e6,
+        density=20.0,
+        median_area=1.2e4,
+        area_sigma=2.3,
+        smallest_area=1e3,
+        largest_area=1.2e6,
+        ribbons=0.9,
+        branch_area=1.5e3,
         node_spacing=170.0,
         wander=0.3,
         scatter=0.5,
+        along_z=0.0,
         coarse=(40.0, 40.0, 40.0),
+        large_section=2.9e5,
     ),
-    segments=37.0,
-    warps=((55.0, 180.0), (14.0, 60.0)),
+    segments=38.0,
+    graze=0,
+    crumb=60,
+    median_section=0.0192,
+    warps=((60.0, 180.0), (36.0, 55.0)),
     shift=2.0,
     block=(4, 4, 4),
-    membrane_sigma=9.0,
+    membrane_sigma=11.0,
     thickness=10.0,
     mean=131.0,
     sd=33.0,
-    cell_grey=(145.0, 20.0),
-    texture=(7.0, 19.0),
-    texture_sigma=(1.1, 1.1, 1.1),
-    membrane=88.0,
+    cell_grey=(150.0, 16.0),
+    texture=(8.0, 21.0),
+    texture_sigma=(1.2, 1.2, 1.2),
+    clouds=0.5,
+    membrane=90.0,
     synapse=62.0,
-    mitochondrion=(80.0, 6.0, 72.0, 26.0),
+    mitochondrion=(84.0, 6.0, 76.0, 26.0),
     crista_period=48.0,
-    mitochondria=0.7,
+    mitochondria=0.09,
+    least_radius=70.0,
     vesicle=(22.0, 9.0, 95.0, 150.0),
-    vesicles=60.0,
+    vesicles=130.0,
     blur=(0.75, 0.75, 0.75),
     correlated=3.0,
     white=3.3,
@@ -97,36 +118,47 @@ FIB_SEM = TissueSpec(
 SSTEM = TissueSpec(
     voxel_size=(50.0, 4.0, 4.0),
     layout=LayoutSpec(
-        density=24.0,
-        median_area=1.6e4,
-        area_sigma=1.3,
-        largest_area=2.5e5,
+        density=25.0,
+        median_area=9.5e3,
+        area_sigma=1.6,
+        smallest_area=7e3,
+        largest_area=1.6e5,
+        ribbons=1.0,
+        branch_area=4e4,
         node_spacing=150.0,
-        wander=0.3,
-        scatter=0.6,
-        coarse=(50.0, 20.0, 20.0),
+        wander=0.2,
+        scatter=0.3,
+        along_z=6.0,
+        coarse=(50.0, 32.0, 32.0),
+        large_section=8.5e4,
+        tries=2,
     ),
     segments=27.0,
-    warps=((45.0, 160.0), (8.0, 50.0)),
+    graze=55,
+    crumb=900,
+    median_section=0.0,
+    warps=((45.0, 160.0), (20.0, 50.0)),
     shift=10.0,
     block=(1, 8, 8),
     membrane_sigma=7.0,
     thickness=45.0,
     mean=126.0,
     sd=44.0,
-    cell_grey=(150.0, 10.0),
-    texture=(26.0, 40.0),
-    texture_sigma=(0.0, 2.0, 2.0),
+    cell_grey=(150.0, 14.0),
+    texture=(22.0, 36.0),
+    texture_sigma=(0.0, 1.6, 1.6),
+    clouds=0.3,
     membrane=58.0,
     synapse=35.0,
-    mitochondrion=(92.0, 26.0, 55.0, 24.0),
+    mitochondrion=(104.0, 26.0, 62.0, 24.0),
     crista_period=34.0,
-    mitochondria=0.8,
+    mitochondria=0.05,
+    least_radius=60.0,
     vesicle=(19.0, 7.0, 75.0, 165.0),
-    vesicles=60.0,
+    vesicles=90.0,
     blur=(0.0, 0.7, 0.7),
     correlated=6.0,
-    white=6.0,
+    white=6.9,
     drift=3.0,
     jitter=9.3,
     bad_slices=0.02,
@@ -138,7 +170,8 @@ def make_tissue(shape: tuple[int, int, int], seed: int, spec: TissueSpec) -> tup
     rng = np.random.default_rng([seed, *shape, int(spec.voxel_size[0])])
     voxel = np.array(spec.voxel_size)
     extent = np.array(shape) * voxel
-    warp = _warp(rng, extent, spec)
+    # Mitochondria follow the slow bends of their cell, not the crinkles of its surface.
+    bends, warp = _warp(rng, extent, spec)
     shifts = np.zeros((shape[0], 2))
     if spec.shift:
         shifts = rng.standard_normal((shape[0], 2)) * spec.shift
@@ -155,33 +188,66 @@ def make_tissue(shape: tuple[int, int, int], seed: int, spec: TissueSpec) -> tup
         shifts,
         voxel,
         np.array(spec.block),
-        70.0,
+        50.0,
         spec.membrane_sigma,
         spec.thickness,
         ids,
         depth,
         dark,
     )
-    n = len(layout.trunks)
-    image = _cytoplasm(rng, ids, n, spec)
+    exact = _exact_ids(rng, ids, depth, dark, spec)
+    image = _cytoplasm(rng, ids, layout.cells, spec)
     mask = np.zeros(shape, np.uint8)
-    _mitochondria(rng, layout, warp, shifts, ids, depth, image, mask, spec)
+    _mitochondria(rng, layout, bends, shifts, ids, depth, image, mask, spec)
     _synapses(rng, ids, depth, dark, image, mask, spec)
     over = np.maximum(dark - 1.0, 0.0)
     image += np.minimum(dark, 1.0) * (spec.membrane - image)
     image += np.minimum(over * 2.5, 1.0) * (spec.synapse - image)
-    raw = _photograph(rng, image, spec)
-    pieces = label(ids, connectivity=1, background=0).astype(np.uint32)
-    return raw, pieces, mask
+    return _photograph(rng, image, spec), exact, mask
 
 
-def _warp(rng: np.random.Generator, extent: np.ndarray, spec: TissueSpec) -> np.ndarray:
+def _exact_ids(
+    rng: np.random.Generator, ids: np.ndarray, depth: np.ndarray, dark: np.ndarray, spec: TissueSpec
+) -> np.ndarray:
+    """Number the cells from 1, and take the membranes of absorbed crumbs out of `dark` and `depth`."""
+    cells, grazes = absorb_grazes(ids, spec.graze) if spec.graze else (ids, np.zeros(ids.shape, bool))
+    settled, absorbed = settle_pieces(cells, spec.crumb)
+    absorbed |= grazes
+    if absorbed.any():
+        wide = round(30.0 / min(spec.voxel_size))
+        plane = ndimage.generate_binary_structure(3, 1)
+        plane[[0, 2]] &= spec.voxel_size[0] < 20.0
+        around = ndimage.binary_dilation(absorbed, plane, iterations=wide)
+        edge = ndimage.binary_dilation(
+            boundary_mask(settled, spec.voxel_size), plane, iterations=max(1, wide // 3), mask=around
+        )
+        gone = around & ~edge
+        dark[gone] = 0.0
+        depth[gone] = 30.0
+    volume = ids.size * float(np.prod(spec.voxel_size)) * 1e-9
+    if spec.median_section:
+        present, compact = np.unique(settled, return_inverse=True)
+        compact = compact.reshape(ids.shape)
+        areas = np.concatenate([np.bincount(plane.ravel()) for plane in compact])
+        areas = areas[areas > 0] * spec.voxel_size[1] * spec.voxel_size[2] * 1e-6
+        # So many sections of slivers bring the median down to the wanted one, and are at least one in eight.
+        sections = max(2 * int((areas > spec.median_section).sum()) - len(areas), len(areas) // 7)
+        missing = max(round(spec.segments * volume) - len(present), 0)
+        add_slivers(rng, settled, depth, missing, sections, min(spec.voxel_size))
+    lut = np.zeros(int(settled.max()) + 1, np.uint32)
+    known = np.flatnonzero(np.bincount(settled.ravel()))
+    lut[known] = np.arange(1, len(known) + 1)
+    return lut[settled]
+
+
+def _warp(rng: np.random.Generator, extent: np.ndarray, spec: TissueSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (3, gz, gy, gx) in nm: the first octave alone, and all of them."""
     grid = tuple(int(np.ceil(e / _GRID_NM)) + 2 for e in extent)
-    warp = np.zeros((3, *grid), np.float32)
-    for amplitude, sigma in spec.warps:
-        for axis in range(3):
-            warp[axis] += amplitude * smooth_noise(rng, grid, sigma / _GRID_NM)
-    return warp
+    octaves = [
+        np.stack([amplitude * smooth_noise(rng, grid, sigma / _GRID_NM) for _ in range(3)])
+        for amplitude, sigma in spec.warps
+    ]
+    return octaves[0].astype(np.float32), np.sum(octaves, axis=0).astype(np.float32)
 
 
 def _cytoplasm(rng: np.random.Generator, ids: np.ndarray, n: int, spec: TissueSpec) -> np.ndarray:
@@ -196,10 +262,23 @@ def _cytoplasm(rng: np.random.Generator, ids: np.ndarray, n: int, spec: TissueSp
     noise = rng.standard_normal(ids.shape, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, spec.texture_sigma, mode="nearest", truncate=3.0)
     noise /= max(float(noise.std()), 1e-6)
+    noise += _patches(rng, ids.shape, spec)
     image = noise
     image *= rough[ids]
     image += grey[ids]
     return image
+
+
+def _patches(rng: np.random.Generator, shape: tuple[int, ...], spec: TissueSpec) -> np.ndarray:
+    """Clouds of granules: noise of 60 nm, made on every fourth voxel and stretched."""
+    step = [max(1, round(40.0 / v)) for v in spec.voxel_size]
+    coarse = smooth_noise(rng, tuple(-(-n // s) + 1 for n, s in zip(shape, step, strict=True)), 0.9)
+    for axis, (n, s) in enumerate(zip(shape, step, strict=True)):
+        at = np.arange(n) / s
+        low = at.astype(int)
+        rest = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        coarse = np.take(coarse, low, axis) * (1 - rest) + np.take(coarse, low + 1, axis) * rest
+    return coarse * np.float32(spec.clouds)
 
 
 def _mitochondria(
@@ -213,36 +292,42 @@ def _mitochondria(
     mask: np.ndarray,
     spec: TissueSpec,
 ) -> None:
+    """Lay mitochondria along wide tubes until they take their share of the volume."""
     voxel = np.array(spec.voxel_size)
     extent = np.array(ids.shape) * voxel
-    reach = 3.0 * sum(a for a, _ in spec.warps)
-    for cell, trunk in enumerate(layout.trunks):
-        wide = np.flatnonzero(trunk[:-1, 3] > 75.0)
-        wide = wide[np.all((trunk[wide, :3] > -100) & (trunk[wide, :3] < extent + 100), axis=1)]
-        if not len(wide):
-            continue
-        step = float(np.linalg.norm(trunk[1, :3] - trunk[0, :3])) * 1e-3
-        for _ in range(rng.poisson(spec.mitochondria * len(wide) * step)):
-            first = int(rng.choice(wide))
-            last = min(first + int(rng.integers(1, 4)), len(trunk) - 1)
-            nodes = trunk[first : last + 1].copy()
-            radius = min(float(nodes[:, 3].min()), 330.0) * rng.uniform(0.45, 0.75)
-            radius = min(radius, 200.0)
-            offset = rng.standard_normal(3)
-            offset /= np.linalg.norm(offset)
-            nodes[:, :3] += offset * max(0.0, float(nodes[:, 3].min()) - radius - 30.0) * rng.random()
-            nodes[:, 3] = radius * rng.uniform(0.85, 1.1, len(nodes))
-            chain = np.ascontiguousarray(np.concatenate([nodes[:-1], nodes[1:]], axis=1))
-            lo = np.floor((nodes[:, :3].min(0) - radius * 1.1 - reach) / voxel).astype(np.int64)
-            hi = np.ceil((nodes[:, :3].max(0) + radius * 1.1 + reach) / voxel).astype(np.int64)
-            lo, hi = np.maximum(lo, 0), np.minimum(hi, ids.shape)
-            axis = nodes[-1, :3] - nodes[0, :3] + 80.0 * rng.standard_normal(3)
-            wave = np.append(axis / np.linalg.norm(axis) * 2 * np.pi / spec.crista_period, rng.random() * 6.28)
-            look = np.array(spec.mitochondrion)
-            look[0] += 5.0 * rng.standard_normal()
-            kernels.stamp_capsule(
-                chain, cell + 1, lo, hi, warp, _GRID_NM, shifts, voxel, wave, look, ids, depth, image, mask
-            )
+    reach = 3.0 * spec.warps[0][0]
+    chains = [(part[0], layout.nodes(part)) for part in layout.parts]
+    seats = [
+        (c, node)
+        for c, (_, nodes) in enumerate(chains)
+        for node in np.flatnonzero(
+            (nodes[:-1, 3] > spec.least_radius) & np.all((nodes[:-1, :3] > 0) & (nodes[:-1, :3] < extent), axis=1)
+        )
+    ]
+    rng.shuffle(seats)
+    wanted, filled = spec.mitochondria * ids.size, 0
+    for c, first in seats:
+        if filled > wanted:
+            break
+        cell, trunk = chains[c]
+        nodes = trunk[first : first + int(rng.integers(2, 5))].copy()
+        narrow = float(nodes[:, 3].min())
+        radius = min(narrow * rng.uniform(0.5, 0.8), rng.uniform(110.0, 220.0))
+        offset = rng.standard_normal(3)
+        offset /= np.linalg.norm(offset)
+        nodes[:, :3] += offset * max(0.0, narrow - radius - 30.0) * rng.random()
+        nodes[:, 3] = radius * rng.uniform(0.85, 1.1, len(nodes))
+        chain = np.ascontiguousarray(np.concatenate([nodes[:-1], nodes[1:]], axis=1))
+        lo = np.floor((nodes[:, :3].min(0) - radius * 1.1 - reach) / voxel).astype(np.int64)
+        hi = np.ceil((nodes[:, :3].max(0) + radius * 1.1 + reach) / voxel).astype(np.int64)
+        lo, hi = np.maximum(lo, 0), np.minimum(hi, ids.shape)
+        axis = nodes[-1, :3] - nodes[0, :3] + 80.0 * rng.standard_normal(3)
+        wave = np.append(axis / np.linalg.norm(axis) * 2 * np.pi / spec.crista_period, rng.random() * 6.28)
+        look = np.array(spec.mitochondrion)
+        look[0] += 4.0 * rng.standard_normal()
+        filled += kernels.stamp_capsule(
+            chain, cell + 1, lo, hi, warp, _GRID_NM, shifts, voxel, wave, look, ids, depth, image, mask
+        )
 
 
 def _synapses(
@@ -299,7 +384,7 @@ def _synapses(
         at = rng.random(3) * np.array(ids.shape) * voxel
         large = rng.random() < 0.3
         vesicle(
-            at, cell_at(at), float(rng.uniform(1.6, 3.2) if large else rng.uniform(0.8, 1.3)), 0.85, lumen + 20 * large
+            at, cell_at(at), float(rng.uniform(1.6, 3.8) if large else rng.uniform(0.8, 1.3)), 0.85, lumen + 20 * large
         )
 
 
