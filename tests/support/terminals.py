@@ -119,20 +119,22 @@ class PtyTerminal:
             time.sleep(0.01)
         raise TimeoutError(f"{wanted!r} was not seen in {seconds} s; the screen shows:\n{self.text()}")
 
-    def wait_for_bytes(self, wanted: bytes, seconds: float = 20.0) -> float:
-        """Wait until these bytes were written; return when. Cheaper and finer than `wait_for`."""
+    def wait_for_all(self, wanted: Sequence[bytes], seconds: float = 20.0) -> float:
+        """Wait until each of these patterns (regular expressions) was written; return when the last one was."""
+        patterns = [re.compile(pattern) for pattern in wanted]
         deadline = time.perf_counter() + seconds
-        while time.perf_counter() < deadline:
+        while True:
             with self._lock:
-                place = self._raw.find(wanted)
-                if place >= 0:
-                    end = place + len(wanted)
+                ends = [match.end() for match in (pattern.search(self._raw) for pattern in patterns) if match]
+                if len(ends) == len(patterns):
+                    end = max(ends)
                     for moment, data in self.chunks:
                         end -= len(data)
                         if end <= 0:
                             return moment
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"not all of {wanted!r} in {seconds} s; the screen shows:\n{self.text()}")
             time.sleep(0.002)
-        raise TimeoutError(f"{wanted!r} was not written in {seconds} s; the screen shows:\n{self.text()}")
 
     def resize(self, columns: int, rows: int) -> None:
         """Give the terminal another size."""
