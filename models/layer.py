@@ -92,6 +92,11 @@ class LayerOperation(nn.Module):
 
         The small number in the root, (1e-6)², bounds the standard deviation as adding 1e-6 to it would.
         """
+        if x.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(x.device.type):
+            # Autocast on the CPU would copy the activations to float32 and keep the copy for the gradient; statistics
+            # are summed in float32 all the same.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.normalise(x)
         gamma = self.gamma
         mean = self.mean
         std = self.std

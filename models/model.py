@@ -17,7 +17,7 @@ from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
 from .inputs import Input
 from .network import Network
-from .node import Node, NodeDescription
+from .node import Node, NodeDescription, to_numpy
 from .plan import Plan, walk
 
 __all__ = ["Model"]
@@ -291,20 +291,22 @@ class Model:
         feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if isinstance(n, Input)}
         floating = next((p.dtype for p in self.module.parameters()), torch.float32)
         feeds = {k: x.to(self.device, floating if x.is_floating_point() else None) for k, x in feeds.items()}
+        values: dict[Node, torch.Tensor] = {}
         training = self.module.training
         self.eval()
         try:
             with torch.no_grad():
-                values = self.compute(nodes, feeds)
+                for node in nodes:
+                    value = feeds[node.name] if node.is_source else node.operation(*(values[p] for p in node.parents))
+                    declared = tuple(1 if n is None else n for n in node.shape.shape)
+                    if tuple(value.shape) != declared:
+                        raise ShapeError(
+                            f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}."
+                        )
+                    values[node] = value
         finally:
             self.train(training)
-        result = {}
-        for node, value in zip(nodes, values, strict=True):
-            declared = tuple(1 if n is None else n for n in node.shape.shape)
-            if tuple(value.shape) != declared:
-                raise ShapeError(f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}.")
-            result[node.name] = value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
-        return result
+        return {node.name: to_numpy(value) for node, value in values.items()}
 
     def save(
         self,
@@ -329,6 +331,8 @@ class Model:
         save_model(self, path, scaling=scaling, extra=extra)
 
     def __repr__(self) -> str:
+        if "module" not in self.__dict__:  # seen in the traceback of the constructor
+            return "<Model (not finished)>"
         return f"<Model {self.name!r}: {len(self.nodes)} nodes, {self.param_count:,} parameters>"
 
 

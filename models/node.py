@@ -20,7 +20,7 @@ from .plan import Plan, fitting_input_sizes, walk
 from .shape import TaggedShape
 from .variables import Variable
 
-__all__ = ["Node", "NodeDescription", "misfit"]
+__all__ = ["Node", "NodeDescription", "misfit", "to_numpy"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +127,12 @@ class Node:
         except ShapeError as error:
             axis = error.axis
             hint = fitting_input_sizes(self, axis) if axis else None
-            if axis is None or hint is None:
+            if axis is None or hint is None or hint[0] in self.parents:
                 raise
             source, sizes = hint
             raise ShapeError(
                 f"{error} With {source.name!r} of {axis} = {' or '.join(map(str, sizes))} "
-                f"(now {source.shape[axis]}) everything fits."
+                f"(now {source.shape[axis]}) it fits."
             ) from None
         level = logging.INFO if self._print_repr else logging.DEBUG
         if logger.isEnabledFor(level):
@@ -210,7 +210,7 @@ class Node:
 
     def get_param_values(self) -> dict[str, npt.NDArray[Any]]:
         """Return copies of all own parameters, by name."""
-        return {k: _to_numpy(v.detach()).copy() for k, v in self.params.items()}
+        return {k: to_numpy(v.detach()).copy() for k, v in self.params.items()}
 
     def set_param_values(self, values: Mapping[str, npt.ArrayLike | torch.Tensor]) -> None:
         """Set own parameters.
@@ -273,7 +273,7 @@ class Node:
         for op in training:
             op.eval()
         try:
-            return _to_numpy(plan.run(tensors)[0])
+            return to_numpy(plan.run(tensors)[0])
         finally:
             for op in training:
                 op.train()
@@ -334,7 +334,9 @@ class Node:
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        lines = [f"<{type(self).__name__}-Node> {self.name!r}"]
+        lines = [f"<{type(self).__name__}-Node> {self.__dict__.get('name')!r}"]
+        if "shape" not in self.__dict__:  # seen in the traceback of a constructor
+            return lines[0] + " (not finished)"
         if self.param_count:
             lines.append(f"#Params={self.param_count:,}")
         lines.append(f"Comp.Cost={_ops(self.computational_cost)}, Out:{self.shape.text}")
@@ -354,7 +356,8 @@ def _valid_name(name: str) -> str:
     return name
 
 
-def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
+def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """Return a tensor's values; numpy knows no bfloat16, so half precision becomes float32."""
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
     return tensor.detach().cpu().numpy()
