@@ -26,11 +26,9 @@ __all__ = [
     "find_experiment",
     "start_worker",
     "worker_environment",
-    "zoo_directory",
-    "zoo_names",
 ]
 
-ENTRY = "elektronn_tui.training.runner:run"
+ENTRY = "elektronn_tui.session.worker:train_experiment"
 READY_TIMEOUT = 180.0  # seconds; the first import of torch on a cold network disk takes a minute
 _THRESHOLD = str(2**31 - 1)
 
@@ -59,21 +57,6 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceback: str = ""
 
 
-def zoo_directory() -> Path:
-    """Return the directory of the experiments that come with the package."""
-    import elektronn_tui
-
-    for base in elektronn_tui.__path__:
-        if (Path(base) / "models" / "zoo").is_dir():
-            return Path(base) / "models" / "zoo"
-    return Path(elektronn_tui.__path__[0]) / "models" / "zoo"
-
-
-def zoo_names() -> list[str]:
-    """Return the names of the experiments that come with the package, without importing one."""
-    return sorted(path.stem for path in zoo_directory().glob("*.py") if not path.stem.startswith("_"))
-
-
 def find_experiment(text: str) -> Path:
     """Return the file of an experiment that is given as a path or as a zoo name.
 
@@ -82,16 +65,18 @@ def find_experiment(text: str) -> Path:
     ExperimentError
         It is neither.
     """
-    if text in zoo_names():
-        return zoo_directory() / f"{text}.py"
+    from elektronn_tui.training.examples import examples
+
+    zoo = examples()
+    if text in zoo:
+        return zoo[text].path
     path = Path(text).expanduser().absolute()
     if path.is_file():
         return path
     if "/" in text or text.endswith(".py"):
         raise ExperimentError(f"there is no experiment file {path}")
-    names = zoo_names()
-    hint = did_you_mean(text, names)
-    raise ExperimentError(f"{text!r} is neither a file nor in the zoo.{hint} The zoo has: {', '.join(names)}")
+    hint = did_you_mean(text, zoo)
+    raise ExperimentError(f"{text!r} is neither a file nor in the zoo.{hint} The zoo has: {', '.join(zoo)}")
 
 
 def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -171,7 +156,7 @@ def become_worker(order: Order) -> NoReturn:
 
 def _command(order: Order, ready: int) -> list[str]:
     text = msgspec.json.encode(order).decode()
-    return [sys.executable, "-m", "elektronn_tui.session.worker", "--ready-fd", str(ready), "--order", text]
+    return [sys.executable, "-P", "-m", "elektronn_tui.session.worker", "--ready-fd", str(ready), "--order", text]
 
 
 def _word(process: subprocess.Popen[bytes], pipe: int, run_dir: Path, until: str, timeout: float) -> Entry:
