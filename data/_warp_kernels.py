@@ -6,17 +6,20 @@ What makes them fast (``tests/benchmarks/warp.py`` measures it against `torch.nn
   a float64 start of each row.
 * The bounding box is copied once into *quads*: each entry holds the four lateral neighbours ``(y, x), (y, x+1),
   (y+1, x), (y+1, x+1)`` of an 8-bit (16-bit) volume in one 32-bit (64-bit) word, so that a voxel of the patch costs
-  two loads instead of eight. The copy is needed anyway: it keeps caches warm and offsets small.
+  two loads instead of eight. The copy is needed anyway: it keeps caches warm and offsets small. Of each row only
+  what lies under the patch is copied: two thirds of the box, on average over rotations. Rows are asked for some
+  rows ahead (0.47 ms instead of 0.70 from a volume that no cache holds).
 * Loads and stores carry ``alias.scope`` and ``noalias`` metadata. Without them LLVM can't prove that the patch and
   its source do not overlap, and leaves the loop scalar.
-* Offsets are int32: numba promotes products of int32 to int64, so each one is narrowed again, and LLVM gathers with
-  32-bit indices.
+* Every load is of 32 or 64 bits with an int32 index, so that LLVM can gather. It would rather not: see `_tune`.
+* Rows are walked in whole blocks of 16, and a last block that overlaps the one before: no scalar remainder.
 
 Every coordinate is clamped to the source, so that no matrix, however wrong, reads outside of it.
 """
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -24,32 +27,41 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic as _untyped_intrinsic
 
-__all__ = ["pack_quads", "sample_linear", "sample_nearest", "sample_quads"]
+__all__ = ["copy_spans", "pack_quads", "row_spans", "sample_linear", "sample_nearest", "sample_quads"]
 
 # Its type says that the typing context is an argument of the calls.
 intrinsic: Any = _untyped_intrinsic
 
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract"},
-}
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+_BLOCK = 16
+_ROWS_AHEAD = 8
 
 
-def _scopes(builder: ir.IRBuilder) -> tuple[Any, Any]:
+def _tune(builder: ir.IRBuilder) -> None:
+    """Let LLVM gather, and use whole AVX-512 registers.
+
+    By its own tables it finds gathers too dear on processors before Skylake and on those that it does not know, and
+    halves AVX-512 registers. Measured on 23×185×185: 1.3 ms instead of 1.9 with AVX-512, 2.0 instead of 6.5 with
+    AVX2 on tables of Haswell. The instruction set stays the processor's own.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        # llvmlite's own `add` refuses attributes that it does not know.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        set.add(builder.function.attributes, '"tune-cpu"="skylake"')
+
+
+def _mark(builder: ir.IRBuilder, instruction: Any, *, is_load: bool) -> None:
     module = builder.module
     domain = module.add_metadata(["elektronn warp"])
     source = module.add_metadata([module.add_metadata(["elektronn warp source", domain])])
     patch = module.add_metadata([module.add_metadata(["elektronn warp patch", domain])])
-    return source, patch
+    instruction.set_metadata("alias.scope", source if is_load else patch)
+    instruction.set_metadata("noalias", patch if is_load else source)
 
 
-def _element(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, index: Any) -> tuple[Any, int]:
-    data = context.make_array(array_type)(context, builder, array).data
+def _address(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, index: Any) -> Any:
     # The int32 index goes into the address as it is: a gather with 32-bit indices is half of one with 64-bit ones.
-    address = builder.gep(data, [index], inbounds=True)
-    return address, context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index], inbounds=True)
 
 
 @intrinsic
@@ -57,12 +69,28 @@ def _load(typing_context, array, index):  # type: ignore[no-untyped-def]
     """Read ``array[index]`` (flat, contiguous) with the promise that no `_store` writes there."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        address, alignment = _element(context, builder, signature.args[0], *arguments)
-        value = builder.load(address, align=alignment)
-        source, patch = _scopes(builder)
-        value.set_metadata("alias.scope", source)
-        value.set_metadata("noalias", patch)
+        _tune(builder)
+        address = _address(context, builder, signature.args[0], *arguments)
+        value = builder.load(address, align=array.dtype.bitwidth // 8)
+        _mark(builder, value, is_load=True)
         return value
+
+    return array.dtype(array, types.int32), generate
+
+
+@intrinsic
+def _load_wide(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """Do what `_load` does, but never read less than 32 bits: the array must be followed by 3 bytes."""
+    bits = array.dtype.bitwidth
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _tune(builder)
+        address = _address(context, builder, signature.args[0], *arguments)
+        if bits < 32:
+            address = builder.bitcast(address, ir.IntType(32).as_pointer())
+        value = builder.load(address, align=bits // 8)
+        _mark(builder, value, is_load=True)
+        return builder.trunc(value, ir.IntType(bits)) if bits < 32 else value
 
     return array.dtype(array, types.int32), generate
 
@@ -72,14 +100,37 @@ def _store(typing_context, array, index, value):  # type: ignore[no-untyped-def]
     """Write ``array[index] = value`` (flat, contiguous) with the promise that no `_load` reads there."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        address, alignment = _element(context, builder, signature.args[0], *arguments[:2])
-        store = builder.store(arguments[2], address, align=alignment)
-        source, patch = _scopes(builder)
-        store.set_metadata("alias.scope", patch)
-        store.set_metadata("noalias", source)
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        _mark(builder, builder.store(arguments[2], address, align=array.dtype.bitwidth // 8), is_load=False)
         return context.get_dummy_value()
 
     return types.void(array, types.int32, array.dtype), generate
+
+
+@intrinsic
+def _prefetch(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of ``array[index]``; an index outside of the array does no harm."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        address = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(address, [arguments[1]]), ir.IntType(8).as_pointer())
+        int32 = ir.IntType(32)
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [address.type], ir.FunctionType(ir.VoidType(), [address.type, int32, int32, int32])
+        )
+        builder.call(prefetch, [address, int32(0), int32(2), int32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@njit(inline="always")
+def _ask_ahead(source, strides, rows, spans, z, y):  # type: ignore[no-untyped-def]
+    """Prefetch what will be copied some rows later: the pieces are too short for the processor to see a pattern."""
+    z, y = z + (y + _ROWS_AHEAD) // rows, (y + _ROWS_AHEAD) % rows
+    start, line = z * strides[0] + y * strides[1], 64 // source.itemsize
+    for at in range(start + spans[y, 0], start + spans[y, 1] + line, line):
+        _prefetch(source, at)
 
 
 @intrinsic
@@ -118,26 +169,112 @@ def _clamp(value, last):  # type: ignore[no-untyped-def]
     return value if value < last else last
 
 
+@njit(inline="always")
+def _row(matrix, z, y):  # type: ignore[no-untyped-def]
+    """Return where the first voxel of a row lies (homogeneous): computed in float64, once a row."""
+    return (
+        np.float32(matrix[0, 0] * z + matrix[0, 1] * y + matrix[0, 3]),
+        np.float32(matrix[1, 0] * z + matrix[1, 1] * y + matrix[1, 3]),
+        np.float32(matrix[2, 0] * z + matrix[2, 1] * y + matrix[2, 3]),
+        np.float32(matrix[3, 0] * z + matrix[3, 1] * y + matrix[3, 3]),
+    )
+
+
+@njit(inline="always")
+def _steps(matrix):  # type: ignore[no-untyped-def]
+    return np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2]), np.float32(matrix[3, 2])
+
+
+@njit(inline="always")
+def _part(width, last):  # type: ignore[no-untyped-def]
+    """Return begin and count of a row's two parts: its whole blocks, and one that ends with the row."""
+    rest = width % _BLOCK
+    if last:
+        return np.int32(max(width - _BLOCK, 0)), min(rest, 1) * min(_BLOCK, width)
+    return np.int32(0), width - rest
+
+
+@njit(inline="always")
+def _blend(quad, part_y, part_x):  # type: ignore[no-untyped-def]
+    v00, v01, v10, v11 = _corner(quad, 0), _corner(quad, 1), _corner(quad, 2), _corner(quad, 3)
+    upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
+    return upper + part_y * (lower - upper)
+
+
 @njit(**_OPTIONS)
-def pack_quads(source, quads):  # type: ignore[no-untyped-def]
-    """Write the four lateral neighbours of each voxel of `source` ``(z, y, x)`` into one word of the flat `quads`.
+def row_spans(corners, shape, spans):  # type: ignore[no-untyped-def]
+    """Write to `spans` (int32, ``(rows, 2)``) the begin and end of what a patch touches of each row of its source.
+
+    `corners` (float64, ``(8, 3)``) are the patch's corners in the source. What lies between them is convex, so that its
+    rim on a row is that of the lines between any two of them. One voxel is added all around for rounding, and one for
+    the neighbours.
+    """
+    rows, width = shape[1], shape[2]
+    inside = True
+    for corner in range(8):
+        for axis in range(3):
+            inside &= -0.01 < corners[corner, axis] < shape[axis] - 0.99
+    if not inside:
+        # What is out of the source takes its values from the rim, anywhere on it.
+        spans[:, 0], spans[:, 1] = 0, width
+        return
+    spans[:, 0], spans[:, 1] = width, 0
+    for a in range(8):
+        for b in range(8):
+            y_a, x_a, y_b, x_b = corners[a, 1], corners[a, 2], corners[b, 1], corners[b, 2]
+            if y_a > y_b:
+                continue
+            slope = (x_b - x_a) / (y_b - y_a) if y_b - y_a > 1e-9 else 0.0
+            for row in range(max(int(y_a) - 1, 0), min(int(y_b) + 2, rows)):
+                low, high = min(max(row - 1.0, y_a), y_b), max(min(row + 2.0, y_b), y_a)
+                x_low, x_high = x_a + slope * (low - y_a), x_a + slope * (high - y_a)
+                begin, end = min(x_low, x_high), max(x_low, x_high)
+                if slope == 0.0:
+                    begin, end = min(x_a, x_b), max(x_a, x_b)
+                spans[row, 0] = min(spans[row, 0], max(int(begin) - 1, 0))
+                spans[row, 1] = max(spans[row, 1], min(int(end) + 3, width))
+
+
+@njit(**_OPTIONS)
+def copy_spans(source, strides, shape, spans, target):  # type: ignore[no-untyped-def]
+    """Copy the `spans` of a volume of `shape`, in the flat `source` with `strides` (z, y), into the flat `target`."""
+    depth, rows, width = shape
+    for z in range(depth):
+        for y in range(rows):
+            begin, end = spans[y]
+            at, to = z * strides[0] + y * strides[1], (z * rows + y) * width
+            _ask_ahead(source, strides, rows, spans, z, y)
+            for x in range(begin, end):
+                _store(target, np.int32(to + x), _load(source, np.int32(at + x)))
+
+
+@njit(**_OPTIONS)
+def pack_quads(source, strides, shape, spans, quads):  # type: ignore[no-untyped-def]
+    """Do what `copy_spans` does, and write the four lateral neighbours of each voxel into one word of `quads`.
 
     uint8 goes into uint32, uint16 into uint64; beyond the last row and column the last one is repeated.
     """
-    depth, height, width = source.shape
+    depth, rows, width = shape
     word = quads.dtype.type
     bits = word(8 * source.itemsize)
     for z in range(depth):
-        for y in range(height):
-            row, below = source[z, y], source[z, min(y + 1, height - 1)]
-            start = np.int32((z * height + y) * width)
-            for x in range(width - 1):
-                upper = word(row[x]) | (word(row[x + 1]) << bits)
-                lower = word(below[x]) | (word(below[x + 1]) << bits)
-                _store(quads, np.int32(start + x), word(upper | (lower << (bits + bits))))
-            upper = word(row[width - 1]) | (word(row[width - 1]) << bits)
-            lower = word(below[width - 1]) | (word(below[width - 1]) << bits)
-            _store(quads, np.int32(start + width - 1), word(upper | (lower << (bits + bits))))
+        for y in range(rows):
+            begin, end = spans[y]
+            at, to = z * strides[0] + y * strides[1], (z * rows + y) * width
+            _ask_ahead(source, strides, rows, spans, z, y)
+            below = at + (strides[1] if y + 1 < rows else 0)
+            for x in range(begin, min(end, width - 1)):
+                upper = word(
+                    word(_load(source, np.int32(at + x))) | (word(_load(source, np.int32(at + x + 1))) << bits)
+                )
+                lower = word(
+                    word(_load(source, np.int32(below + x))) | (word(_load(source, np.int32(below + x + 1))) << bits)
+                )
+                _store(quads, np.int32(to + x), word(upper | word(lower << (bits + bits))))
+            if end == width:
+                upper, lower = word(source[at + width - 1]), word(source[below + width - 1])
+                upper, lower = word(upper | (upper << bits)), word(lower | (lower << bits))
+                quads[to + width - 1] = word(upper | word(lower << (bits + bits)))
 
 
 @njit(**_OPTIONS)
@@ -150,99 +287,95 @@ def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape):  # typ
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size, plane_last = np.int32(shape[2]), np.int32(shape[1] * shape[2]), np.int32(shape[0] - 1)
     scale, shift = np.float32(scale), np.float32(shift)
-    step_z, step_y, step_x = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
-    step_w = np.float32(matrix[3, 2])
+    step_z, step_y, step_x, step_w = _steps(matrix)
     for z in range(depth):
         for y in range(height):
-            start = matrix[:, 0] * z + matrix[:, 1] * y + matrix[:, 3]
-            start_z, start_y, start_x = np.float32(start[0]), np.float32(start[1]), np.float32(start[2])
-            start_w = np.float32(start[3])
+            start_z, start_y, start_x, start_w = _row(matrix, z, y)
             first = np.int32((z * height + y) * width)
-            for x in range(width):
-                along = np.float32(np.int32(x))
-                nearness = np.float32(1) / (start_w + step_w * along)
-                at_z = _clamp((start_z + step_z * along) * nearness, last_z)
-                at_y = _clamp((start_y + step_y * along) * nearness, last_y)
-                at_x = _clamp((start_x + step_x * along) * nearness, last_x)
-                k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
-                near = _offset(k, j, i, plane_size, row_size)
-                far = np.int32(near + (plane_size if k < plane_last else np.int32(0)))
-                part_z, part_y, part_x = at_z - np.float32(k), at_y - np.float32(j), at_x - np.float32(i)
-                quad = _load(quads, near)
-                v00, v01, v10, v11 = _corner(quad, 0), _corner(quad, 1), _corner(quad, 2), _corner(quad, 3)
-                upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
-                front = upper + part_y * (lower - upper)
-                quad = _load(quads, far)
-                v00, v01, v10, v11 = _corner(quad, 0), _corner(quad, 1), _corner(quad, 2), _corner(quad, 3)
-                upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
-                back = upper + part_y * (lower - upper)
-                value = front + part_z * (back - front)
-                _store(patch, np.int32(first + np.int32(x)), value * scale + shift)
+            for part in range(2):
+                begin, count = _part(width, part)
+                for x in range(count):
+                    at = np.int32(begin + np.int32(x))
+                    along = np.float32(at)
+                    nearness = np.float32(1) / (start_w + step_w * along)
+                    at_z = _clamp((start_z + step_z * along) * nearness, last_z)
+                    at_y = _clamp((start_y + step_y * along) * nearness, last_y)
+                    at_x = _clamp((start_x + step_x * along) * nearness, last_x)
+                    k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
+                    near = _offset(k, j, i, plane_size, row_size)
+                    far = np.int32(near + (plane_size if k < plane_last else np.int32(0)))
+                    part_z, part_y, part_x = at_z - np.float32(k), at_y - np.float32(j), at_x - np.float32(i)
+                    front = _blend(_load(quads, near), part_y, part_x)
+                    back = _blend(_load(quads, far), part_y, part_x)
+                    value = front + part_z * (back - front)
+                    _store(patch, np.int32(first + at), value * scale + shift)
 
 
 @njit(**_OPTIONS)
 def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape):  # type: ignore[no-untyped-def]
-    """Do what `sample_quads` does with a flat volume of any dtype, unpacked: eight loads a voxel."""
+    """Do what `sample_quads` does with a flat float32 volume, unpacked: eight loads a voxel."""
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size = np.int32(shape[2]), np.int32(shape[1] * shape[2])
     last_k, last_j, last_i = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
     scale, shift = np.float32(scale), np.float32(shift)
-    step_z, step_y, step_x = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
-    step_w = np.float32(matrix[3, 2])
+    step_z, step_y, step_x, step_w = _steps(matrix)
     for z in range(depth):
         for y in range(height):
-            start = matrix[:, 0] * z + matrix[:, 1] * y + matrix[:, 3]
-            start_z, start_y, start_x = np.float32(start[0]), np.float32(start[1]), np.float32(start[2])
-            start_w = np.float32(start[3])
+            start_z, start_y, start_x, start_w = _row(matrix, z, y)
             first = np.int32((z * height + y) * width)
-            for x in range(width):
-                along = np.float32(np.int32(x))
-                nearness = np.float32(1) / (start_w + step_w * along)
-                at_z = _clamp((start_z + step_z * along) * nearness, last_z)
-                at_y = _clamp((start_y + step_y * along) * nearness, last_y)
-                at_x = _clamp((start_x + step_x * along) * nearness, last_x)
-                k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
-                part_z, part_y, part_x = at_z - np.float32(k), at_y - np.float32(j), at_x - np.float32(i)
-                right = np.int32(1) if i < last_i else np.int32(0)
-                down = row_size if j < last_j else np.int32(0)
-                back = plane_size if k < last_k else np.int32(0)
-                at = _offset(k, j, i, plane_size, row_size)
-                v00, v01 = np.float32(_load(source, at)), np.float32(_load(source, np.int32(at + right)))
-                at_down = np.int32(at + down)
-                v10, v11 = np.float32(_load(source, at_down)), np.float32(_load(source, np.int32(at_down + right)))
-                upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
-                front = upper + part_y * (lower - upper)
-                at = np.int32(at + back)
-                v00, v01 = np.float32(_load(source, at)), np.float32(_load(source, np.int32(at + right)))
-                at_down = np.int32(at + down)
-                v10, v11 = np.float32(_load(source, at_down)), np.float32(_load(source, np.int32(at_down + right)))
-                upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
-                rear = upper + part_y * (lower - upper)
-                value = front + part_z * (rear - front)
-                _store(patch, np.int32(first + np.int32(x)), value * scale + shift)
+            for part in range(2):
+                begin, count = _part(width, part)
+                for x in range(count):
+                    at = np.int32(begin + np.int32(x))
+                    along = np.float32(at)
+                    nearness = np.float32(1) / (start_w + step_w * along)
+                    at_z = _clamp((start_z + step_z * along) * nearness, last_z)
+                    at_y = _clamp((start_y + step_y * along) * nearness, last_y)
+                    at_x = _clamp((start_x + step_x * along) * nearness, last_x)
+                    k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
+                    part_z, part_y, part_x = at_z - np.float32(k), at_y - np.float32(j), at_x - np.float32(i)
+                    right = np.int32(1) if i < last_i else np.int32(0)
+                    down = row_size if j < last_j else np.int32(0)
+                    behind = plane_size if k < last_k else np.int32(0)
+                    upper_left = _offset(k, j, i, plane_size, row_size)
+                    lower_left = np.int32(upper_left + down)
+                    v00, v01 = _load(source, upper_left), _load(source, np.int32(upper_left + right))
+                    v10, v11 = _load(source, lower_left), _load(source, np.int32(lower_left + right))
+                    upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
+                    front = upper + part_y * (lower - upper)
+                    upper_left, lower_left = np.int32(upper_left + behind), np.int32(lower_left + behind)
+                    v00, v01 = _load(source, upper_left), _load(source, np.int32(upper_left + right))
+                    v10, v11 = _load(source, lower_left), _load(source, np.int32(lower_left + right))
+                    upper, lower = v00 + part_x * (v01 - v00), v10 + part_x * (v11 - v10)
+                    back = upper + part_y * (lower - upper)
+                    value = front + part_z * (back - front)
+                    _store(patch, np.int32(first + at), value * scale + shift)
 
 
 @njit(**_OPTIONS)
 def sample_nearest(source, shape, matrix, patch, patch_shape):  # type: ignore[no-untyped-def]
-    """Take the voxel of the flat `source` nearest to ``matrix @ (z, y, x, 1)``, into the flat `patch` of any dtype."""
+    """Take the voxel of the flat `source` nearest to ``matrix @ (z, y, x, 1)``, into the flat `patch` of any dtype.
+
+    Below 32 bits `source` must be followed by 3 bytes that may be read.
+    """
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size = np.int32(shape[2]), np.int32(shape[1] * shape[2])
     half = np.float32(0.5)
-    step_z, step_y, step_x = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
-    step_w = np.float32(matrix[3, 2])
+    step_z, step_y, step_x, step_w = _steps(matrix)
     for z in range(depth):
         for y in range(height):
-            start = matrix[:, 0] * z + matrix[:, 1] * y + matrix[:, 3]
-            start_z, start_y, start_x = np.float32(start[0]), np.float32(start[1]), np.float32(start[2])
-            start_w = np.float32(start[3])
+            start_z, start_y, start_x, start_w = _row(matrix, z, y)
             first = np.int32((z * height + y) * width)
-            for x in range(width):
-                along = np.float32(np.int32(x))
-                nearness = np.float32(1) / (start_w + step_w * along)
-                k = np.int32(_clamp((start_z + step_z * along) * nearness, last_z) + half)
-                j = np.int32(_clamp((start_y + step_y * along) * nearness, last_y) + half)
-                i = np.int32(_clamp((start_x + step_x * along) * nearness, last_x) + half)
-                at = _offset(k, j, i, plane_size, row_size)
-                _store(patch, np.int32(first + np.int32(x)), patch.dtype.type(_load(source, at)))
+            for part in range(2):
+                begin, count = _part(width, part)
+                for x in range(count):
+                    at = np.int32(begin + np.int32(x))
+                    along = np.float32(at)
+                    nearness = np.float32(1) / (start_w + step_w * along)
+                    k = np.int32(_clamp((start_z + step_z * along) * nearness, last_z) + half)
+                    j = np.int32(_clamp((start_y + step_y * along) * nearness, last_y) + half)
+                    i = np.int32(_clamp((start_x + step_x * along) * nearness, last_x) + half)
+                    label = _load_wide(source, _offset(k, j, i, plane_size, row_size))
+                    _store(patch, np.int32(first + at), patch.dtype.type(label))

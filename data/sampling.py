@@ -27,11 +27,11 @@ class Scratch:
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
-    def words(self, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return `count` uninitialised elements; what was returned before is no longer valid."""
+    def elements(self, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return `count` uninitialised elements, followed by 8 bytes; what was returned before is no longer valid."""
         needed = count * np.dtype(dtype).itemsize
-        if needed > self._bytes.size:
-            self._bytes = np.empty(needed + needed // 4, np.uint8)
+        if needed + 8 > self._bytes.size:
+            self._bytes = np.empty(needed + needed // 4 + 8, np.uint8)
         return self._bytes[:needed].view(dtype)
 
 
@@ -69,22 +69,30 @@ def sample_raw(
         raise DataError(f"raw patches are float32, not {out.dtype}")
     factors = np.broadcast_to(np.asarray(scale, np.float32), len(box))
     terms = np.broadcast_to(np.asarray(shift, np.float32), len(box))
+    scratch = scratch or Scratch()
     word = _QUADS.get(box.dtype)
-    if word is not None:
-        quads = (scratch or Scratch()).words(box[0].size, word)
-    elif box.dtype != np.float32:
+    if word is None and box.dtype != np.float32:
         box = box.astype(np.float32)
+    shape = box.shape[1:]
+    spans = _spans(matrix, shape, out.shape[1:])
+    packed = scratch.elements(box[0].size, word or np.float32)
     for channel, patch, factor, term in zip(box, out, factors, terms, strict=True):
-        flat = patch.reshape(-1)
+        source, strides = _flat(channel)
         if word is not None:
-            kernels.pack_quads(channel, quads)
-            kernels.sample_quads(quads, channel.shape, matrix, factor, term, flat, patch.shape)
+            kernels.pack_quads(source, strides, shape, spans, packed)
+            kernels.sample_quads(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape)
         else:
-            source = np.ascontiguousarray(channel).reshape(-1)
-            kernels.sample_linear(source, channel.shape, matrix, factor, term, flat, patch.shape)
+            kernels.copy_spans(source, strides, shape, spans, packed)
+            kernels.sample_linear(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape)
 
 
-def sample_labels(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+def sample_labels(
+    box: npt.NDArray[Any],
+    matrix: npt.NDArray[np.float64],
+    out: npt.NDArray[Any],
+    *,
+    scratch: Scratch | None = None,
+) -> None:
     """Copy to each voxel of `out` the voxel of `box` that is nearest to where `matrix` takes it.
 
     Ids pass through integers alone, so those beyond 2**24 survive.
@@ -97,6 +105,8 @@ def sample_labels(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: n
         4x4: voxel of `out` -> voxel of `box`; see `elektronn_tui.data.warp.target_matrix`.
     out
         ``(channels, z, y, x)``, C order, of a dtype that holds the ids.
+    scratch
+        Memory to use again, the calling thread's own.
 
     Raises
     ------
@@ -106,9 +116,15 @@ def sample_labels(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: n
     _check(box, matrix, out)
     if box.dtype == np.bool_:
         box = box.view(np.uint8)
+    elif box.dtype.kind not in "iuf":
+        raise DataError(f"labels are integers, booleans or floats, not {box.dtype}")
+    scratch = scratch or Scratch()
+    shape = box.shape[1:]
+    spans = _spans(matrix, shape, out.shape[1:])
+    packed = scratch.elements(box[0].size, box.dtype)
     for channel, patch in zip(box, out, strict=True):
-        source = np.ascontiguousarray(channel).reshape(-1)
-        kernels.sample_nearest(source, channel.shape, matrix, patch.reshape(-1), patch.shape)
+        kernels.copy_spans(*_flat(channel), shape, spans, packed)
+        kernels.sample_nearest(packed, shape, matrix, patch.reshape(-1), patch.shape)
 
 
 def warm_up(
@@ -126,11 +142,37 @@ def warm_up(
     """
     matrix = np.eye(4)
     for dtype in raw_dtypes:
-        block = np.zeros((1, 2, 2, 4), dtype)
-        for box in (block, block[..., :3]):
-            sample_raw(box, matrix, np.empty((1, 2, 2, 2), np.float32))
+        sample_raw(np.zeros((1, 2, 2, 2), dtype), matrix, np.empty((1, 2, 2, 2), np.float32))
     for source, patch in label_dtypes:
         sample_labels(np.zeros((1, 2, 2, 2), source), matrix, np.empty((1, 2, 2, 2), patch))
+
+
+def _flat(channel: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, int]]:
+    """Return the memory of a volume as one flat array, and the strides of z and y in elements: no copy if possible."""
+    strides = [stride // channel.itemsize for stride in channel.strides]
+    reach = sum(stride * (extent - 1) for stride, extent in zip(strides, channel.shape, strict=True))
+    usable = channel.strides[2] == channel.itemsize and min(strides) > 0 and reach < _MOST_VOXELS
+    # Read-only arrays are another type to numba, and would be compiled for once more.
+    if not usable or not channel.flags.writeable or not channel.flags.aligned or not channel.dtype.isnative:
+        channel = np.array(channel, channel.dtype.newbyteorder("="), order="C", copy=True)
+        strides = [channel.shape[1] * channel.shape[2], channel.shape[2], 1]
+        reach = channel.size - 1
+    flat = np.lib.stride_tricks.as_strided(channel, (reach + 1,), (channel.itemsize,))
+    return flat, (strides[0], strides[1])
+
+
+def _spans(
+    matrix: npt.NDArray[np.float64], shape: tuple[int, ...], patch_shape: tuple[int, ...]
+) -> npt.NDArray[np.int32]:
+    corners = np.array([(z, y, x, 1.0) for z in (0, 1) for y in (0, 1) for x in (0, 1)])
+    corners[:, :3] *= np.asarray(patch_shape) - 1
+    corners = corners @ matrix.T
+    # A point at or behind infinity counts as outside of the source.
+    behind = corners[:, 3:] <= 0
+    corners = np.where(behind, -1.0, corners[:, :3] / np.where(behind, 1.0, corners[:, 3:]))
+    spans = np.empty((shape[1], 2), np.int32)
+    kernels.row_spans(corners, shape, spans)
+    return spans
 
 
 def _check(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
