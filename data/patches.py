@@ -1,0 +1,259 @@
+"""Training examples: a pair is drawn, then the warp, then a position where it fits, then the voxels are sampled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elektronn_tui.errors import DataError
+
+from .geometry import Geometry
+from .pairs import Pair
+from .reading import Reader
+from .sampling import Scratch, warm_up
+from .scaling import Scaling
+from .warp import Warp, place, positions, translated
+
+if TYPE_CHECKING:
+    from .augment import Grey
+
+__all__ = ["AugmentSettings", "Example", "Patches"]
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How examples are varied; each field may change between two steps of a training run.
+
+    Parameters
+    ----------
+    warp
+        Probability, 0 to 1, that an example is warped, flips and swaps included. The others are plain crops at
+        random positions.
+    warp_args
+        What a warp may do.
+    grey
+        Probability, 0 to 1, that the grey values of an example are varied.
+    grey_args
+        How far; None: as `Grey` does by default.
+
+    Raises
+    ------
+    DataError
+        A probability is none.
+    """
+
+    warp: float = 0.0
+    warp_args: Warp = field(default_factory=Warp)
+    grey: float = 0.0
+    grey_args: Grey | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("warp", "grey"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+                raise DataError(f"AugmentSettings: {name}={value!r}; a probability from 0 to 1 is needed.")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example.
+
+    Attributes
+    ----------
+    raw
+        (channels, z, y, x) float32, scaled.
+    target
+        (channels, z', y', x'): int64 class ids with -1 for voxels to ignore, or float32. None for unlabelled pairs.
+    mask
+        (channels, z', y', x') bool, where the target counts; None where nothing is masked in the whole set.
+    pair
+        Index of the pair that it is from.
+    position
+        Raw voxel (z, y, x) of the patch's first voxel; for a warped one the translation of its matrix.
+    matrix
+        4×4 float64: voxel (z, y, x, 1) of the patch to voxel of the raw volume.
+    """
+
+    raw: npt.NDArray[np.float32]
+    target: npt.NDArray[Any] | None
+    mask: npt.NDArray[np.bool_] | None
+    pair: int
+    position: tuple[int, int, int]
+    matrix: npt.NDArray[np.float64]
+
+
+class Patches:
+    """An endless, numbered supply of training examples.
+
+    Example `i` is a function of the seed, `i` and the settings: whoever makes it, in whatever order or thread.
+    Pair, warp, position and grey values are drawn from streams of their own, so that a change of one setting
+    changes nothing else about an example.
+
+    Parameters
+    ----------
+    pairs
+        Where examples come from, each as often as its weight says. All labelled, or none.
+    geometry
+        Shapes of input and target.
+    seed
+        Any integer ≥ 0.
+    scaling
+        Of raw values; None: by the dtype, integers to 0 to 1.
+    classes
+        Number of classes of an integer target; ids beyond them are refused. None: any.
+    ignore
+        Target values that are ignored, apart from negative ones; they become -1.
+
+    Raises
+    ------
+    DataError
+        Pairs that don't go together (channels, dtypes), are smaller than a patch, or have labels out of range.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        geometry: Geometry,
+        *,
+        seed: int,
+        scaling: Scaling | None = None,
+        classes: int | None = None,
+        ignore: Sequence[int] = (),
+    ) -> None:
+        if seed < 0:
+            raise DataError(f"Patches: seed={seed}; an integer ≥ 0 is needed.")
+        self.reader = Reader(pairs, geometry, scaling=scaling, classes=classes, ignore=ignore)
+        self.pairs = self.reader.pairs
+        self.geometry = geometry
+        self.scaling = self.reader.scaling
+        self.seed = seed
+        weights = np.array([pair.weight for pair in self.pairs])
+        if not weights.sum() > 0:
+            raise DataError("Patches: all pairs have weight 0; nothing can be drawn.")
+        self._shares = np.cumsum(weights) / weights.sum()
+        for pair in self.pairs:
+            pair.placements(geometry)
+        self._local = threading.local()
+
+    def warm_up(self) -> None:
+        """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
+        raw = {pair.raw.dtype for pair in self.pairs}
+        warm_up(raw, self.reader.label_dtypes())
+
+    def example(self, i: int, settings: AugmentSettings) -> Example:
+        """Return example `i`.
+
+        Raises
+        ------
+        DataError
+            Its voxels can't be read, or are NaN or out of range.
+        """
+        raw, target, mask = self.reader.empty(1)
+        pair, position, matrix = self._fill(
+            i, settings, raw[0], None if target is None else target[0], None if mask is None else mask[0]
+        )
+        return Example(
+            raw[0],
+            None if target is None else target[0],
+            None if mask is None else mask[0],
+            pair,
+            position,
+            matrix,
+        )
+
+    def batch(self, indices: Sequence[int], settings: AugmentSettings) -> dict[str, np.ndarray]:
+        """Return several examples, stacked.
+
+        Parameters
+        ----------
+        indices
+            Numbers of the examples.
+        settings
+            In force for all of them.
+
+        Returns
+        -------
+        dict
+            ``raw`` (b, channels, z, y, x) float32; ``target`` (b, channels, z', y', x') int64 or float32 unless
+            the pairs are unlabelled; ``mask`` like the target, bool, where pairs have masks or float targets.
+        """
+        raw, target, mask = self.reader.empty(len(indices))
+        for k, i in enumerate(indices):
+            self._fill(i, settings, raw[k], None if target is None else target[k], None if mask is None else mask[k])
+        named = {"raw": raw, "target": target, "mask": mask}
+        return {name: array for name, array in named.items() if array is not None}
+
+    def _fill(
+        self,
+        i: int,
+        settings: AugmentSettings,
+        raw: npt.NDArray[np.float32],
+        target: npt.NDArray[Any] | None,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> tuple[int, tuple[int, int, int], npt.NDArray[np.float64]]:
+        if i < 0:
+            raise DataError(f"example {i}: examples are numbered from 0.")
+        streams = np.random.SeedSequence([self.seed, i]).spawn(4)
+        pair_rng, warp_rng, position_rng, grey_rng = map(np.random.default_rng, streams)
+        index = min(int(np.searchsorted(self._shares, pair_rng.random(), side="right")), len(self.pairs) - 1)
+        pair = self.pairs[index]
+        warped = warp_rng.random() < settings.warp
+        linear = self._draw(pair, settings.warp_args, warp_rng if warped else None)
+        position = self._place(pair, linear, position_rng)
+        matrix = translated(linear, position)
+        self.reader.read(pair, matrix, raw, target, mask, self._scratch())
+        if grey_rng.random() < settings.grey:
+            self._vary(raw, settings.grey_args, grey_rng)
+        return index, position, matrix
+
+    def _draw(self, pair: Pair, warp: Warp, rng: np.random.Generator | None) -> npt.NDArray[np.float64]:
+        if rng is None:
+            matrix = np.eye(4)
+            if not warp.sample_aniso:
+                matrix[0, 0] = 1 / warp.anisotropy
+            return matrix
+        return warp.draw(rng, self.geometry.patch_shape, self._fits(pair))
+
+    def _fits(self, pair: Pair) -> Callable[[npt.NDArray[np.float64]], bool]:
+        size, region = _within_context(pair)
+
+        def fits(matrix: npt.NDArray[np.float64]) -> bool:
+            try:
+                positions(matrix, self.geometry, size, region)
+            except DataError:
+                return False
+            return True
+
+        return fits
+
+    def _place(self, pair: Pair, matrix: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[int, int, int]:
+        size, region = _within_context(pair)
+        try:
+            z, y, x = place(matrix, self.geometry, size, rng, region)
+        except DataError as error:
+            raise DataError(f"pair {pair.name}: {error}") from error
+        lo = pair.context[0]
+        return int(z) + lo[0], int(y) + lo[1], int(x) + lo[2]
+
+    def _vary(self, raw: npt.NDArray[np.float32], grey: Grey | None, rng: np.random.Generator) -> None:
+        from .augment import Grey
+
+        (grey or Grey()).apply(raw, rng)
+
+    def _scratch(self) -> Scratch:
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch()
+        scratch: Scratch = self._local.scratch
+        return scratch
+
+
+def _within_context(pair: Pair) -> tuple[list[int], tuple[list[int], list[int]]]:
+    """Return the size of the readable box and the target region counted from its corner."""
+    lo, hi = np.asarray(pair.context)
+    region = np.asarray(pair.region) - lo
+    return (hi - lo).tolist(), (region[0].tolist(), region[1].tolist())

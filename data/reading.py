@@ -1,0 +1,246 @@
+"""From a pair and a matrix to the arrays of one example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elektronn_tui.errors import DataError
+
+from .geometry import Geometry
+from .pairs import Pair, refuse_where, samples
+from .sampling import Scratch, sample_labels, sample_raw
+from .scaling import Scaling
+from .sources import Box, Source, Vec3
+from .warp import source_box, target_matrix, translated
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Reads the voxels of an example through its matrix, scaled and checked.
+
+    Parameters
+    ----------
+    pairs
+        Where examples come from; must go together.
+    geometry
+        Shapes of input and target.
+    scaling, classes, ignore
+        See `elektronn_tui.data.Patches`.
+
+    Raises
+    ------
+    DataError
+        The pairs don't go together, or have labels out of range.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        geometry: Geometry,
+        *,
+        scaling: Scaling | None = None,
+        classes: int | None = None,
+        ignore: Sequence[int] = (),
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self.geometry = geometry
+        self.classes = classes
+        self.ignore = tuple(int(value) for value in ignore)
+        if not self.pairs:
+            raise DataError("no pair of volumes to make examples of.")
+        _refuse_mixture("raw", [pair.raw for pair in self.pairs])
+        targets = [pair.target for pair in self.pairs if pair.target is not None]
+        if targets and len(targets) != len(self.pairs):
+            names = ", ".join(pair.name for pair in self.pairs if pair.target is None)
+            raise DataError(f"some pairs have a target, others have none: {names}.")
+        if targets:
+            _refuse_mixture("target", targets)
+        first = self.pairs[0]
+        self.channels = first.raw.channels
+        self.target_channels = targets[0].channels if targets else 0
+        self.target_dtype: np.dtype[Any] | None = None
+        if targets:
+            self.target_dtype = np.dtype(np.float32 if targets[0].dtype.kind == "f" else np.int64)
+        self.has_mask = any(pair.mask is not None for pair in self.pairs) or self.target_dtype == np.float32
+        self.scaling = scaling or Scaling.for_dtype(first.raw.dtype)
+        scale, shift = self.scaling.factors(self.channels)
+        self._scale: list[float] = scale.tolist()
+        self._shift: list[float] = shift.tolist()
+        if classes is not None:
+            for target in targets:
+                self._check_classes(target)
+
+    def empty(self, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None, npt.NDArray[np.bool_] | None]:
+        """Return arrays for `n` examples: raw, target or None, mask or None."""
+        raw = np.empty((n, self.channels, *self.geometry.patch_shape), np.float32)
+        if self.target_dtype is None:
+            return raw, None, None
+        shape = (n, self.target_channels, *self.geometry.target_shape)
+        mask = np.empty(shape, np.bool_) if self.has_mask else None
+        return raw, np.empty(shape, self.target_dtype), mask
+
+    def label_dtypes(self) -> set[tuple[np.dtype[Any], np.dtype[Any]]]:
+        """Return the pairs (stored, delivered) of dtypes that are sampled by nearest voxel."""
+        found = {
+            (pair.target.dtype, np.dtype(np.int64))
+            for pair in self.pairs
+            if pair.target is not None and pair.target.dtype.kind != "f"
+        }
+        return found | {(pair.mask.dtype, pair.mask.dtype) for pair in self.pairs if pair.mask is not None}
+
+    def read(
+        self,
+        pair: Pair,
+        matrix: npt.NDArray[np.float64],
+        raw: npt.NDArray[np.float32],
+        target: npt.NDArray[Any] | None,
+        mask: npt.NDArray[np.bool_] | None,
+        scratch: Scratch | None = None,
+    ) -> None:
+        """Fill the arrays of one example.
+
+        Parameters
+        ----------
+        pair
+            One of the pairs.
+        matrix
+            4×4: voxel of the patch to voxel of the raw volume.
+        raw, target, mask
+            One entry of what `empty` returned.
+        scratch
+            Working memory of the calling thread.
+        """
+        self._read_raw(pair, matrix, raw, scratch)
+        if target is None:
+            return
+        assert pair.target is not None
+        through = target_matrix(matrix, self.geometry, pair.target_offset)
+        if target.dtype == np.float32:
+            _sample_values(pair.target, through, target, scratch)
+        else:
+            _sample_classes(pair.target, through, target)
+            self._settle_classes(pair.target, target)
+        counts: npt.NDArray[np.bool_] | bool = True
+        if pair.mask is not None:
+            marks = np.empty((1, *target.shape[1:]), pair.mask.dtype)
+            _sample_classes(pair.mask, target_matrix(matrix, self.geometry, pair.mask_offset), marks)
+            counts = marks != 0
+        if target.dtype == np.float32:
+            counts = counts & ~np.isnan(target)
+            np.nan_to_num(target, copy=False, nan=0.0)
+        elif pair.mask is not None:
+            target[np.broadcast_to(~counts, target.shape)] = -1
+        if mask is not None:
+            np.copyto(mask, counts if target.dtype == np.float32 else target >= 0)
+
+    def _read_raw(
+        self,
+        pair: Pair,
+        matrix: npt.NDArray[np.float64],
+        raw: npt.NDArray[np.float32],
+        scratch: Scratch | None,
+    ) -> None:
+        lo, hi = _box(matrix, raw.shape[1:], pair.context)
+        box = pair.raw.read(lo, hi)
+        if box.shape == raw.shape and _is_crop(matrix):
+            self.scaling.apply(box, raw)
+        else:
+            sample_raw(
+                box, translated(matrix, [-v for v in lo]), raw, scale=self._scale, shift=self._shift, scratch=scratch
+            )
+        if box.dtype.kind == "f" and not np.isfinite(raw).all():
+            raise DataError(f"{pair.raw.name}: NaN or infinite values in the box {lo} to {hi} (z, y, x).")
+
+    def _settle_classes(self, source: Source, target: npt.NDArray[np.int64]) -> None:
+        for value in self.ignore:
+            target[target == value] = -1
+        if source.dtype.kind == "i":
+            np.maximum(target, -1, out=target)
+        if self.classes is not None and target.size and (most := int(target.max())) >= self.classes:
+            raise DataError(self._out_of_range(source, most))
+
+    def _check_classes(self, source: Source) -> None:
+        if source.dtype.kind == "f":
+            raise DataError(f"{source.name} holds {source.dtype}; the target of a classification holds integers.")
+        for lo, voxels, _ in samples(source):
+            bad = (voxels >= self.classes) & ~np.isin(voxels, self.ignore)
+            if bad.any():
+                refuse_where(bad, lo, source, f"is {voxels[bad][0]}: {self._allowed()}")
+
+    def _out_of_range(self, source: Source, value: int) -> str:
+        return f"{source.name} holds the label {value}: {self._allowed()}."
+
+    def _allowed(self) -> str:
+        assert self.classes is not None
+        return (
+            f"with {self.classes} classes labels are 0 to {self.classes - 1}, negative ones and those in "
+            f"ignore={self.ignore} don't count; are these segment ids that should become boundaries?"
+        )
+
+
+def _sample_classes(source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+    lo, hi = source_box(matrix, out.shape[1:], source.shape)
+    box = source.read(lo, hi)
+    steps = _steps(matrix)
+    if steps is not None:
+        np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="unsafe")
+    else:
+        sample_labels(box, translated(matrix, [-v for v in lo]), out)
+
+
+def _sample_values(
+    source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[np.float32], scratch: Scratch | None
+) -> None:
+    lo, hi = source_box(matrix, out.shape[1:], source.shape)
+    box = source.read(lo, hi)
+    steps = _steps(matrix)
+    if steps is not None:
+        np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="same_kind")
+    else:
+        sample_raw(box, translated(matrix, [-v for v in lo]), out, scratch=scratch)
+
+
+def _steps(matrix: npt.NDArray[np.float64]) -> Vec3 | None:
+    """Return the strides of a matrix that only takes every n-th voxel, which a slice does faster and exactly."""
+    z, y, x = (int(v) for v in np.diag(matrix)[:3])
+    whole = np.array_equal(matrix[:, 3], np.rint(matrix[:, 3]))
+    if whole and min(z, y, x) >= 1 and np.array_equal(matrix[:, :3], np.diag([z, y, x, 1])[:, :3]):
+        return z, y, x
+    return None
+
+
+def _is_crop(matrix: npt.NDArray[np.float64]) -> bool:
+    return _steps(matrix) == (1, 1, 1)
+
+
+def _box(matrix: npt.NDArray[np.float64], shape: Sequence[int], context: Box) -> Box:
+    """Return the raw box that a patch needs; it never leaves the pair's context, not even by rounding."""
+    corner = context[0]
+    size = [h - l for l, h in zip(*context, strict=True)]
+    lo, hi = source_box(translated(matrix, [-v for v in corner]), shape, size)
+    return (
+        (lo[0] + corner[0], lo[1] + corner[1], lo[2] + corner[2]),
+        (hi[0] + corner[0], hi[1] + corner[1], hi[2] + corner[2]),
+    )
+
+
+def _refuse_mixture(what: str, sources: Sequence[Source]) -> None:
+    """Raise DataError where volumes can't stand in one batch, or one scaling would mean two things."""
+    first = sources[0]
+    for other in sources[1:]:
+        if other.channels != first.channels:
+            raise DataError(
+                f"{what} volumes need as many channels: {first.name} has {first.channels}, {other.name} has "
+                f"{other.channels}."
+            )
+        integers = "iu" if what == "target" else ""
+        alike = other.dtype == first.dtype or (other.dtype.kind == first.dtype.kind == "f")
+        if not alike and not (other.dtype.kind in integers and first.dtype.kind in integers):
+            raise DataError(
+                f"{what} volumes need one dtype: {first.name} holds {first.dtype}, {other.name} holds {other.dtype}."
+            )
