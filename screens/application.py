@@ -1,0 +1,165 @@
+"""The application: which screen is shown, with which theme and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.driver import Driver
+from textual.screen import Screen
+
+from elektronn_tui.actions import Action, find, key_name
+from elektronn_tui.session.protocol import LIVE_STATES
+from elektronn_tui.session.registry import SessionInfo
+
+from .settings import Settings
+from .themes import DARK, LIGHT
+
+__all__ = ["ElektronnApp"]
+
+
+def _driver() -> type[Driver] | None:
+    if sys.platform == "win32":
+        return None
+    from .driver import ChangedCellsDriver
+
+    return ChangedCellsDriver
+
+
+def _commands() -> type[Provider]:
+    from .commands import ActionCommands
+
+    return ActionCommands
+
+
+class ElektronnApp(App[None]):
+    """The application.
+
+    Parameters
+    ----------
+    target : SessionInfo, optional
+        The session to show; the home screen without one.
+    read_only : bool
+        Attach without the right to change anything.
+    rate : float, optional
+        Deltas a second; the settings' when not given.
+    """
+
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_commands}
+    CSS_PATH = "session.tcss"
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    TITLE = "elektronn"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # Textual would quit on it at once; flow control may keep it.
+        Binding("ctrl+q", "nothing", show=False, priority=True, system=True),
+        Binding("ctrl+c", "interrupt_or_hint", show=False, system=True),
+    ]
+
+    def __init__(
+        self,
+        target: SessionInfo | None = None,
+        *,
+        read_only: bool = False,
+        rate: float | None = None,
+        settings: Settings | None = None,
+        driver_class: type[Driver] | None = None,
+    ) -> None:
+        super().__init__(driver_class=driver_class or _driver())
+        self.settings = settings or Settings()
+        self.target = target
+        self.read_only = read_only
+        self.rate = rate if rate is not None else self.settings.rate
+        self.farewell = ""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        if self.settings.theme in self.available_themes:
+            self.theme = self.settings.theme
+        else:
+            self.theme = DARK.name
+        self.set_keymap(
+            {name: ",".join(map(key_name, self.settings.keys.keys(action))) for name, action in self._mapped().items()}
+        )
+
+    def _mapped(self) -> dict[str, Action]:
+        return {name: find(name) for name in self.settings.keys.settings}
+
+    def get_default_screen(self) -> Screen[None]:
+        """Open on the session that was asked for, or on the list of sessions."""
+        return self.session_screen(self.target, self.read_only) if self.target is not None else self.home_screen()
+
+    def on_mount(self) -> None:
+        """Say what is wrong with the settings."""
+        if self.settings.warning:
+            self.notify(self.settings.warning, severity="warning", timeout=15, markup=False)
+
+    # --- screens
+
+    def session_screen(self, info: SessionInfo, read_only: bool = False) -> Screen[None]:
+        """Return the screen of a session: live where it runs and can be reached, else from its run directory."""
+        from .finished import FinishedLink
+        from .session import SessionScreen
+
+        keys = self.settings.keys
+        if info.state in LIVE_STATES and info.socket:
+            return SessionScreen(info, read_only=read_only, rate=self.rate, keys=keys)
+        return SessionScreen(info, keys=keys, make_link=lambda changed: FinishedLink(info, changed))
+
+    def home_screen(self) -> Screen[None]:
+        """Return the list of sessions."""
+        from .home import HomeScreen
+
+        return HomeScreen(self.settings.keys)
+
+    def show_session(self, info: SessionInfo, *, read_only: bool = False) -> None:
+        """Show a session in place of what is shown."""
+        self.switch_screen(self.session_screen(info, read_only))
+
+    def show_home(self) -> None:
+        """Show the list of sessions in place of what is shown."""
+        self.switch_screen(self.home_screen())
+
+    def show_help(self, screen: str) -> None:
+        """Show the keys of a screen."""
+        from .help import HelpScreen
+
+        self.push_screen(HelpScreen(screen, self.settings.keys))
+
+    # --- application
+
+    def leave(self, running: str = "") -> None:
+        """Leave the application; what runs goes on."""
+        if running:
+            self.farewell = f"detached from {running}; it goes on. Come back: elektronn attach {running}"
+        self.exit()
+
+    def redraw(self) -> None:
+        """Draw every cell anew, whatever the terminal shows."""
+        forget = getattr(self._driver, "forget", None)
+        if forget is not None:
+            forget()
+        self.screen.refresh(layout=True)
+
+    def set_line_title(self, name: str) -> None:
+        """Name the terminal's window after the session."""
+        self.sub_title = name
+
+    def action_nothing(self) -> None:
+        """Let a key do nothing."""
+
+    def action_interrupt_or_hint(self) -> None:
+        """Say how to leave, where nothing else takes Ctrl-C."""
+        self.notify("q leaves, and lets the training go on", timeout=3)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Give the palette none of Textual's own commands: it is filled from the action table."""
+        return ()
+
+    async def wait_idle(self) -> None:
+        """Let everything that is queued be done; for tests and benchmarks."""
+        await asyncio.sleep(0)
