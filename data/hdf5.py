@@ -118,6 +118,8 @@ class HDF5Source:
         try:
             cut = state.dataset[state.axes.slices(low, high)]
         except (OSError, RuntimeError, ValueError) as error:
+            # A handle of a disk that was away stays broken: the next try opens the file anew.
+            self.close()
             raise DataError(
                 f"{self.name}: voxels {low} to {high} can't be read; the file is damaged, truncated or gone: {error}"
             ) from error

@@ -92,6 +92,10 @@ def test_only_the_chunks_that_a_box_touches_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read((0, 0, 0), (8, 32, 64))[0], stored[:, :32])
     with pytest.raises(DataError, match=r"v\.h5:v.*\(4, 32, 32\) to \(5, 33, 33\).*damaged"):
         source.read((4, 32, 32), (5, 33, 33))
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        file["v"] = stored
+    (tmp_path / "good.h5").replace(path)
+    np.testing.assert_array_equal(source.read((0, 0, 0), (8, 64, 64))[0], stored)
 
 
 def test_opening_is_lazy_and_pickles_hold_the_address_alone(tmp_path: Path) -> None:
