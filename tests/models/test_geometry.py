@@ -114,7 +114,9 @@ def test_padded_networks_know_where_they_look(node: Node) -> None:
 @pytest.mark.parametrize(("mode", "size"), [("same", 11), ("full", 15)])
 def test_padded_convolution_away_from_the_border(mode: str, size: int) -> None:
     raw = Input((1, 1, 11), "b,f,x", name="raw")
-    node = Conv(Conv(raw, 2, (3,), conv_mode=mode), 2, (3,), conv_mode=mode, activation_func="lin")  # type: ignore[arg-type]
+    node = Conv(
+        Conv(raw, 2, (3,), conv_mode=mode, activation_func="lin"), 2, (3,), conv_mode=mode, activation_func="lin"
+    )  # type: ignore[arg-type]
     assert node.shape.spatial_shape == (size,)
     assert node.shape.fov == (5,)
     low, high = reached(node, (size // 2,))

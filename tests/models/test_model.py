@@ -280,6 +280,24 @@ class TestModule:
         with torch.autocast("cpu", torch.bfloat16):
             assert model.predict(np.zeros((1, 3, 4, 8, 8))).dtype == np.float32
 
+    def test_channels_last_strides_where_both_formats_fit(self) -> None:
+        """With one channel strides are ambiguous; the wrong ones cost a fifth of a training step."""
+        raw = Input((1, 1, 2, 8, 8), "b,f,z,y,x", name="raw")
+        model = Model(raw, prediction_node=Conv(raw, 4, (1, 3, 3))).to(memory_format=torch.channels_last_3d)
+        plain = torch.nn.Conv3d(1, 4, (1, 3, 3)).to(memory_format=torch.channels_last_3d)
+        assert model["conv"].w.stride() == plain.weight.stride()
+
+    def test_copies_are_independent(self) -> None:
+        model = build()
+        x = np.random.default_rng(0).random((1, 1, 12, 12), dtype=np.float32)
+        clone = copy.deepcopy(model)
+        assert np.array_equal(clone.predict(x), model.predict(x))
+        clone["conv"].w = clone["conv"].w * 2
+        clone["conv"].dropout_rate = 0.1
+        assert not np.array_equal(clone.predict(x), model.predict(x))
+        assert model["conv"].dropout_rate == 0.5
+        assert clone["conv"].operation is clone.module.get_submodule("conv")
+
     def test_double_precision(self) -> None:
         model = build().to(dtype=torch.float64)
         assert model.predict(np.zeros((1, 1, 12, 12))).dtype == np.float64
