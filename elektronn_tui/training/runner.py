@@ -2,14 +2,111 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .experiment import Experiment
+from elektronn_tui.errors import ExperimentError
+from elektronn_tui.session.protocol import NodeInfo
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from elektronn_tui.models import Model
+
+    from .experiment import Experiment
+    from .trainer import Trainer
+
+__all__ = ["build", "run"]
 
 
 def run(experiment: Experiment, session: Any) -> None:
-    """Train `experiment` in `session`, on the calling thread, until it is done or told to stop."""
-    raise NotImplementedError
+    """Train `experiment` in `session`, on the calling thread, until it is done or told to stop.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    session : Session
+        Gets its graph, its controls and the names of its console; ends with a checkpoint of the last step.
+
+    Raises
+    ------
+    ElektronnError
+        Model, data and settings don't go together.
+    """
+    build(experiment, session).run()
+
+
+def build(experiment: Experiment, session: Any) -> Trainer:
+    """Build model, data and trainer of an experiment, and tell the session what they are made of."""
+    import numpy as np
+    import torch
+
+    from .resources import choose, environment
+    from .shortcuts import console_namespace
+    from .trainer import Trainer
+
+    resources = choose(experiment)
+    torch.set_num_threads(resources.torch_threads)
+    torch.manual_seed(experiment.seed)
+    np.random.seed(experiment.seed % 2**32)
+    random.seed(experiment.seed)
+    config = {
+        "experiment": experiment.to_dict(),
+        "resources": resources.to_dict(),
+        "environment": environment(),
+    }
+    _write_json(Path(session.run_dir) / "config.json", config)
+    for name, reason in resources.reasons.items():
+        session.logger.info("%s: %s (%s)", name, getattr(resources, name), reason)
+    session.set_status(phase="building the network", steps=experiment.steps)
+    model = _model(experiment)
+    session.set_graph(graph_of(model))
+    session.set_status(phase="opening the data")
+    trainer = Trainer(experiment, model, experiment.data.open(), session, resources)
+    session.namespace.update(console_namespace(trainer))
+    return trainer
+
+
+def graph_of(model: Model) -> list[NodeInfo]:
+    """Return the nodes of a model as clients see them."""
+    roles = {
+        model.input_node.name: "input",
+        model.prediction_node.name: "prediction",
+    }
+    if model.target_node is not None:
+        roles[model.target_node.name] = "target"
+    if model.loss_node is not None:
+        roles[model.loss_node.name] = "loss"
+    return [
+        NodeInfo(
+            name=node.name,
+            kind=node.kind,
+            parents=tuple(node.parents),
+            shape=tuple(node.shape),
+            tags=node.tags,
+            fov=tuple(int(size) for size in node.fov),
+            strides=tuple(int(stride) for stride in node.strides),
+            offsets=tuple(int(offset) for offset in node.offsets),
+            params=node.params,
+            cost=float(node.cost),
+            detail=node.detail,
+            role=roles.get(node.name, ""),
+        )
+        for node in model.describe()
+    ]
+
+
+def _model(experiment: Experiment) -> Model:
+    from elektronn_tui.models import Model
+
+    model = experiment.model if isinstance(experiment.model, Model) else experiment.model()
+    if not isinstance(model, Model):
+        raise ExperimentError(f"model: the function returned {type(model).__name__}; it must return a Model")
+    return model
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

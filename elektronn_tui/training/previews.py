@@ -1,0 +1,209 @@
+"""Predictions of a fixed region, as pictures: what the network sees now, beside what it should see."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from elektronn_tui.session.protocol import PreviewInfo
+
+from .batches import Feeder
+
+if TYPE_CHECKING:
+    from elektronn_tui.data import Geometry, Pair, Scaling
+    from elektronn_tui.models import Model
+
+__all__ = ["Preview", "write_png"]
+
+MAX_TILES = 48
+"""Forward passes of a preview at most: it is made between two steps."""
+PNG_SLICES = 4
+
+Grey = npt.NDArray[np.uint8]
+Box = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+class Preview:
+    """A fixed region of a volume, predicted tile by tile with the network's own patch size.
+
+    Parameters
+    ----------
+    model : Model
+    feeder : Feeder
+    pair : Pair
+        Where the region lies.
+    geometry : Geometry
+    scaling : Scaling
+    shape : (z, y, x)
+        Largest region in raw voxels; it is cut to the volume, and to `MAX_TILES` tiles.
+    position : (z, y, x), optional
+        First voxel; the middle of the volume by default.
+    autocast : callable
+        Returns the context in which the network computes.
+
+    Attributes
+    ----------
+    region : ((z, y, x), (z, y, x))
+        In raw voxels.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        feeder: Feeder,
+        pair: Pair,
+        geometry: Geometry,
+        scaling: Scaling,
+        shape: Sequence[int],
+        position: Sequence[int] | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._model = model
+        self._feeder = feeder
+        self._geometry = geometry
+        self._autocast = autocast
+        self.region, self._starts = _tiles(pair, geometry, shape, position)
+        lo, hi = self.region
+        patch = np.asarray(geometry.patch_shape)
+        self._patches = [
+            scaling.apply(pair.raw.read(start, (np.asarray(start) + patch).tolist()))[None] for start in self._starts
+        ]
+        self.raw = _grey_raw(pair.raw.read(lo, hi)[0])
+        self.target = _grey_target(pair, lo, hi, _classes(model))
+
+    def __call__(self) -> dict[str, Grey]:
+        """Predict the region now.
+
+        Returns
+        -------
+        volumes : dict
+            ``raw``, ``prediction`` and, where there is one, ``target``: uint8 (z, y, x), 0 to 255 for 0 to 1.
+        """
+        model, geometry = self._model, self._geometry
+        lo, hi = np.asarray(self.region)
+        canvas = np.zeros(hi - lo, np.float32)
+        training = model.module.training
+        model.eval()
+        try:
+            for start, patch in zip(self._starts, self._patches, strict=True):
+                with torch.no_grad(), self._autocast():
+                    (output,) = model.compute([model.prediction_node], self._feeder({"raw": patch}))
+                scores = output[0].float().cpu().numpy()
+                tile = _score(scores.reshape(len(scores), *geometry.target_shape))
+                for axis, stride in enumerate(geometry.strides):
+                    tile = np.repeat(tile, stride, axis=axis)
+                # An output voxel stands for the stride's voxels around its centre.
+                first = np.asarray(start) + geometry.offsets - (np.asarray(geometry.strides) - 1) // 2
+                _paste(canvas, tile, first - lo)
+        finally:
+            model.train(training)
+        volumes = {"raw": self.raw, "prediction": _grey(canvas)}
+        if self.target is not None:
+            volumes["target"] = self.target
+        return volumes
+
+    def info(self, step: int, volumes: dict[str, Grey]) -> PreviewInfo:
+        """Return what clients are told of a preview."""
+        return PreviewInfo(count=0, step=step, depth=len(self.raw), captions=tuple(volumes))
+
+
+def write_png(path: Path, volumes: dict[str, Grey]) -> None:
+    """Write some z slices of volumes of one shape as one picture: a row a slice, a column a volume."""
+    from PIL import Image
+
+    depth = len(next(iter(volumes.values())))
+    count = min(PNG_SLICES, depth)
+    slices = sorted({(2 * k + 1) * depth // (2 * count) for k in range(count)})
+    rows = []
+    for z in slices:
+        pictures = [volume[z] for volume in volumes.values()]
+        gap = np.full((pictures[0].shape[0], 2), 255, np.uint8)
+        row = [part for picture in pictures for part in (picture, gap)][:-1]
+        rows += [np.hstack(row), np.full((2, sum(part.shape[1] for part in row)), 255, np.uint8)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    Image.fromarray(np.vstack(rows[:-1])).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def _tiles(
+    pair: Pair, geometry: Geometry, shape: Sequence[int], position: Sequence[int] | None
+) -> tuple[Box, list[tuple[int, ...]]]:
+    """Return the region that can be predicted, and the positions of the patches that cover it."""
+    first, last = pair.placements(geometry)
+    axes, lows, highs = [], [], []
+    tiles = 1
+    for axis in (0, 2, 1):  # z first: slices to scroll through are worth more than width
+        span = geometry.target_shape[axis] * geometry.strides[axis]
+        begin = first[axis] + geometry.offsets[axis]
+        end = last[axis] + geometry.offsets[axis] + geometry.span[axis]
+        left = MAX_TILES // tiles if axis == 1 else max(int((MAX_TILES // tiles) ** 0.5), 1)
+        size = min(shape[axis], end - begin, left * span)
+        low = begin + (end - begin - size) // 2 if position is None else min(max(position[axis], begin), end - size)
+        starts = {min(start, end - geometry.span[axis]) for start in range(low, low + size, span)}
+        tiles *= len(starts)
+        axes.append((axis, sorted(start - geometry.offsets[axis] for start in starts)))
+        lows.append((axis, low))
+        highs.append((axis, low + size))
+    positions = [starts for _, starts in sorted(axes)]
+    region = (tuple(low for _, low in sorted(lows)), tuple(high for _, high in sorted(highs)))
+    return region, list(itertools.product(*positions))
+
+
+def _paste(canvas: npt.NDArray[np.float32], tile: npt.NDArray[np.float32], at: npt.NDArray[np.int64]) -> None:
+    into, of = [], []
+    for start, size, room in zip(at.tolist(), tile.shape, canvas.shape, strict=True):
+        low, high = max(start, 0), min(start + size, room)
+        if high <= low:
+            return
+        into.append(slice(low, high))
+        of.append(slice(low - start, high - start))
+    canvas[tuple(into)] = tile[tuple(of)]
+
+
+def _score(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what is shown of (classes, z, y, x): the probability of class 1 of two, else the most likely class."""
+    if len(scores) == 1:
+        return scores[0]
+    return scores[1] if len(scores) == 2 else (scores.argmax(0) / (len(scores) - 1)).astype(np.float32)
+
+
+def _grey(values: npt.NDArray[np.float32]) -> Grey:
+    return (np.clip(np.nan_to_num(values), 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+
+
+def _grey_raw(raw: npt.NDArray[Any]) -> Grey:
+    """Return raw values on one scale for the whole session: 8-bit as they are, others between their 0.1 and 99.9 %."""
+    if raw.dtype == np.uint8:
+        return raw
+    low, high = np.percentile(raw, (0.1, 99.9))
+    return _grey((raw.astype(np.float32) - low) / max(high - low, 1e-12))
+
+
+def _grey_target(pair: Pair, lo: Sequence[int], hi: Sequence[int], classes: int) -> Grey | None:
+    """Return the target with 0 to 1 (or 0 to the last class) as black to white; black where there is none."""
+    if pair.target is None:
+        return None
+    offset, extent = np.asarray(pair.target_offset), np.asarray(pair.target.shape)
+    begin = np.clip(np.asarray(lo) - offset, 0, extent)
+    end = np.clip(np.asarray(hi) - offset, 0, extent)
+    grey = np.zeros(np.subtract(hi, lo), np.uint8)
+    if (end > begin).all():
+        values = pair.target.read(begin.tolist(), end.tolist())[0].astype(np.float32)
+        at = begin + offset - np.asarray(lo)
+        grey[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = _grey(
+            values / max(classes - 1, 1)
+        )
+    return grey
+
+
+def _classes(model: Model) -> int:
+    return int(model.prediction_node.shape["f"] or 1)

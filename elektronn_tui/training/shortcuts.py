@@ -1,0 +1,147 @@
+"""Functions for the console: what ELEKTRONN2's shell had as shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from elektronn_tui.errors import ElektronnError
+
+from .checkpoints import load_weights
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["Table", "console_namespace"]
+
+
+class Table:
+    """Mean, standard deviation and median of absolute values by name; prints as a table."""
+
+    def __init__(self, rows: Iterable[tuple[str, torch.Tensor | None]]) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        for name, tensor in rows:
+            if tensor is None:
+                continue
+            values = tensor.detach().float()
+            self.rows[name] = {
+                "shape": tuple(values.shape),
+                "mean": float(values.mean()),
+                "std": float(values.std(unbiased=False)),
+                "median_abs": float(values.abs().median()),
+            }
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self.rows[name]
+
+    def __repr__(self) -> str:
+        width = max((len(name) for name in self.rows), default=4)
+        lines = [f"{'name':<{width}}  {'shape':<22}{'mean':>12}{'std':>12}{'median |x|':>12}"]
+        for name, row in self.rows.items():
+            shape = "×".join(map(str, row["shape"])) or "1"
+            lines.append(
+                f"{name:<{width}}  {shape:<22}{row['mean']:>12.4g}{row['std']:>12.4g}{row['median_abs']:>12.4g}"
+            )
+        return "\n".join(lines)
+
+
+def console_namespace(trainer: Trainer) -> dict[str, Any]:
+    """Return the names that the console of a training starts with, beside those of its session."""
+    functions: dict[str, Callable[..., Any]] = {}
+
+    def shortcut(function: Callable[..., Any]) -> Callable[..., Any]:
+        functions[function.__name__] = function
+        return function
+
+    def parameters() -> list[tuple[str, torch.nn.Parameter]]:
+        return list(trainer.model.module.named_parameters())
+
+    @shortcut
+    def setlr(lr: float) -> None:
+        """Set the learning rate; a schedule goes on from there."""
+        trainer.controls.set("lr", lr)
+        trainer.controls.continue_schedule("lr", trainer.step + 1)
+
+    @shortcut
+    def paramstats() -> Table:
+        """Mean, std and median of absolute values of every parameter."""
+        return Table(parameters())
+
+    @shortcut
+    def gradstats() -> Table:
+        """Return the same of the gradients of the last step."""
+        return Table((name, parameter.grad) for name, parameter in parameters())
+
+    @shortcut
+    def actstats() -> Table:
+        """Return the same of the outputs of all nodes on the last batch."""
+        nodes = [node for node in trainer.model.nodes.values() if not node.is_source]
+        training = trainer.model.module.training
+        trainer.model.eval()
+        try:
+            with torch.no_grad(), trainer.autocast():
+                outputs = trainer.model.compute(nodes, trainer.feed(_batch(trainer)))
+        finally:
+            trainer.model.train(training)
+        return Table((node.name, output) for node, output in zip(nodes, outputs, strict=True))
+
+    @shortcut
+    def preview() -> None:
+        """Predict the preview region now."""
+        trainer.preview()
+
+    @shortcut
+    def debugbatch() -> dict[str, Any]:
+        """Write the middle slice of each example of the last batch as a picture, and return the batch."""
+        batch = _batch(trainer)
+        path = Path(trainer.session.run_dir) / "plots" / f"batch-{trainer.step:09d}.png"
+        _write_batch(path, batch)
+        trainer.session.logger.info("the last batch is in %s", path)
+        return dict(batch)
+
+    @shortcut
+    def load(file: str) -> None:
+        """Load the parameters of a model file, or of a checkpoint's folder, into the network."""
+        path = Path(file).expanduser()
+        load_weights(trainer.model, path / "model.safetensors" if path.is_dir() else path)
+
+    return {
+        "trainer": trainer,
+        "model": trainer.model,
+        "optimiser": trainer.optimiser,
+        "data": trainer.patches,
+        "batch": trainer.batch,
+        "np": np,
+        "torch": torch,
+        **functions,
+    }
+
+
+def _batch(trainer: Trainer) -> dict[str, np.ndarray]:
+    if not trainer.batch:
+        raise ElektronnError("there is no batch yet: no step was made")
+    return dict(trainer.batch)
+
+
+def _write_batch(path: Path, batch: dict[str, np.ndarray]) -> None:
+    """Write rows of raw and target, the target centred in the extent of raw."""
+    from PIL import Image
+
+    rows = []
+    target = batch.get("target")
+    for k, raw in enumerate(batch["raw"][:, 0]):
+        picture = raw[len(raw) // 2]
+        pictures = [np.clip(picture, 0, 1)]
+        if target is not None:
+            values = target[k, 0][target.shape[2] // 2].astype(np.float32)
+            centred = np.zeros_like(picture)
+            at = [(room - size) // 2 for room, size in zip(picture.shape, values.shape, strict=True)]
+            centred[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = values
+            pictures.append(np.clip(centred / max(float(target.max()), 1.0), 0, 1))
+        rows.append(np.hstack(pictures))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.vstack(rows) * 255).astype(np.uint8)).save(path)

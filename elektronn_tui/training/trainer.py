@@ -1,0 +1,337 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from elektronn_tui.data import AugmentSettings, Geometry, Patches, Prefetcher, Scaling, validation_examples
+from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
+
+from .batches import DataPlan, Feeder, batch_maker
+from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_optimiser, restore_rng
+from .datasets import Volumes
+from .experiment import Experiment
+from .live import add_controls
+from .metrics import Confusion, confusion
+from .optimisers import build_optimiser
+from .pace import Pace
+from .previews import Preview, write_png
+from .resources import Resources
+from .trouble import on_bad_loss
+from .validation import Validation, is_classifier
+
+if TYPE_CHECKING:
+    from elektronn_tui.models import Model
+
+__all__ = ["Trainer"]
+
+MEASURE_EVERY = 10
+"""Steps between two measurements of the error on the training batch: a percent of a step's time otherwise."""
+
+
+class Trainer:
+    """Train a model on volumes, in a session.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    model : Model
+    volumes : Volumes
+    session : Session
+        Whatever has the interface of `elektronn_tui.session.session.Session` for loops.
+    resources : Resources
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    example : int
+        The first example that no step has used.
+    settings : dict
+        What the controls of the trainer itself set: steps, batch_size, warp, grey, ...
+    batch : dict
+        The last batch, as arrays.
+    """
+
+    def __init__(
+        self, experiment: Experiment, model: Model, volumes: Volumes, session: Any, resources: Resources
+    ) -> None:
+        self.experiment = experiment
+        self.session = session
+        self.resources = resources
+        self.device = torch.device(resources.device)
+        contiguous = resources.memory_format == "contiguous"
+        self.model = model.to(
+            self.device, memory_format=torch.contiguous_format if contiguous else torch.channels_last_3d
+        ).train()
+        self.optimiser = build_optimiser(experiment.optimiser, model)
+        self.checkpoints = Checkpoints(Path(session.run_dir) / "checkpoints", keep=experiment.keep)
+        self.step = 0
+        self.example = 0
+        self.best = math.inf
+        self.batch: Mapping[str, np.ndarray] = {}
+        self.rollbacks = 0
+        self.settings: dict[str, Any] = {}
+        self.controls = session.controls
+        add_controls(self)
+        self._controls_seen = -1
+        self._plan = DataPlan.of(self.controls, 0, 0)
+        self._pace = Pace()
+        self._validated = self._previewed = self._saved = -1
+        self._measures = is_classifier(model)
+        self.feed = Feeder(model, self.device)
+        self._loss: Any = model.loss_node
+        self._target: Any = model.target_node
+        self._open(volumes)
+        session.on_save = self.save
+        session.on_preview = self.preview
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until all steps are made, the time is over, or the session says stop."""
+        self.session.set_status(steps=self.settings["steps"], phase="")
+        if self.settings["preview_every"]:
+            self.preview()
+        with contextlib.closing(self.prefetcher):
+            while self.step < self.settings["steps"] and not self._out_of_time():
+                if not self.session.safe_point(self.step):
+                    return
+                try:
+                    if self.make_step():
+                        self.after_step()
+                except Exception as error:
+                    if self.settings["on_error"] == "stop" or not self._halt(error):
+                        raise
+            self._finish()
+
+    def make_step(self) -> bool:
+        """Make one optimiser update; False where the loss was not finite and none was made."""
+        step = self.step + 1
+        self.controls.apply_schedules(step)
+        self._follow_data_controls()
+        self._pace.begin()
+        self.batch = self.session.namespace["batch"] = self.prefetcher.get(step)
+        self._pace.has_data()
+        feeds = self.feed(self.batch)
+
+        self.optimiser.zero_grad(set_to_none=True)
+        measure = self._measures and step % MEASURE_EVERY == 0
+        nodes = [self._loss, *self.model.debug_outputs]
+        with self.autocast():
+            loss, *outputs = self.model.compute(nodes + [self.model.prediction_node] * measure, feeds)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            self._skip_batch()
+            on_bad_loss(self, value, step)
+            return False
+        loss.backward()
+        self.optimiser.step()
+
+        self.step = step
+        self._advance(len(self.batch["raw"]))
+        metrics = {"loss": value}
+        for node, output in zip(self.model.debug_outputs, outputs, strict=False):
+            metrics[node.name] = float(output.detach().float().mean())
+        if measure:
+            counts = confusion(outputs[-1].detach(), feeds[self._target.name])
+            found = Confusion(counts.cpu().numpy())
+            metrics |= {"error": found.error, "balanced_error": found.balanced_error}
+        if measure or step == 1:
+            metrics["lr"] = self.optimiser.param_groups[0]["lr"]
+        self.session.publish(step, metrics)
+        self._pace.end(self.batch["raw"].size)
+        if self._pace.due():
+            self._report()
+        return True
+
+    def after_step(self) -> None:
+        """Validate, save and predict where it is time for it."""
+        settings, step = self.settings, self.step
+        better = False
+        if self.validation is not None and _due(step, settings["validate_every"]):
+            better = self.validate()
+        if better or _due(step, settings["checkpoint_every"]):
+            self._write_checkpoint(best=better)
+            self.rollbacks = 0
+        if _due(step, settings["preview_every"]):
+            self.preview()
+
+    def _finish(self) -> None:
+        better = False
+        if self.validation is not None and self.settings["validate_every"] and self._validated != self.step:
+            better = self.validate()
+        if better or self._saved != self.step:
+            self._write_checkpoint(best=better)
+        if self.settings["preview_every"] and self._previewed != self.step:
+            self.preview()
+        self._report()
+        self.session.logger.info("finished after %d steps", self.step)
+
+    # --- what happens beside steps ----------------------------------------------------------------
+
+    def validate(self) -> bool:
+        """Measure the fixed validation set, publish the result, and tell whether it is the best so far."""
+        assert self.validation is not None
+        begin = time.perf_counter()
+        with self._phase("validating"):
+            metrics = self.validation()
+        self._validated = self.step
+        self.session.publish(self.step, metrics)
+        text = ", ".join(f"{name.removeprefix('valid_')} {value:.4g}" for name, value in metrics.items())
+        self.session.logger.info("validation: %s (%.1f s)", text, time.perf_counter() - begin)
+        score = metrics.get("valid_balanced_error", metrics["valid_loss"])
+        better = score < self.best  # False for NaN
+        if better:
+            self.best = score
+        return better
+
+    def save(self, name: str | None = None) -> str:
+        """Write a checkpoint and return where."""
+        return str(self._write_checkpoint(name=name))
+
+    def preview(self) -> None:
+        """Predict the preview region and show it; a failure is logged and never stops the training."""
+        if self._preview is None:
+            return
+        try:
+            with self._phase("predicting the preview"):
+                volumes = self._preview()
+                self.session.add_preview(self._preview.info(self.step, volumes), volumes)
+                write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes)
+            self._previewed = self.step
+        except (ElektronnError, RuntimeError, ValueError, OSError) as error:
+            self.session.logger.error("the preview failed: %s", error, exc_info=error)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the session's precision for a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.resources.precision == "bf16")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: weights, optimiser, controls, schedules, random generators and counters."""
+        load_weights(self.model, checkpoint.model_file)
+        restore_optimiser(self.optimiser, checkpoint.optimiser)
+        self.controls.load_state(checkpoint.state["controls"])
+        restore_rng(checkpoint.rng)
+        self.step, self.best = checkpoint.step, float(checkpoint.state["best"] or math.inf)
+        self.example = int(checkpoint.state["next_example"])
+        self._plan = DataPlan.of(self.controls, self.step, self.example)
+        self.prefetcher.invalidate(self.step + 1)
+
+    def _open(self, volumes: Volumes) -> None:
+        """Open volumes: examples to train on, to validate on, and the region of previews."""
+        experiment, model = self.experiment, self.model
+        geometry = Geometry.from_shapes(model.input_node.shape, self._target.shape)
+        if not volumes.train:
+            raise ExperimentError("data: it gives no volumes to train on")
+        channels, features = volumes.train[0].raw.channels, model.input_node.shape["f"]
+        if features is not None and channels != features:
+            raise ExperimentError(f"model: its input takes {features} channels, but the raw volumes have {channels}")
+        classes = int(model.prediction_node.shape["f"]) if is_classifier(model) else None
+        scaling = None if model.scaling is None else Scaling.from_dict(model.scaling)
+        self.patches = Patches(volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes)
+        self.patches.warm_up()
+        model.scaling = self.patches.scaling.to_dict()
+        given = {"warp_args": experiment.warp_args, "grey_args": experiment.grey_args}
+        given = {name: value for name, value in given.items() if value is not None}
+        make = batch_maker(
+            self.patches, lambda: self._plan, lambda warp, grey: AugmentSettings(warp=warp, grey=grey, **given)
+        )
+        self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
+        self.validation: Validation | None = None
+        if volumes.valid:
+            examples = validation_examples(
+                volumes.valid, geometry, self.patches.scaling, experiment.validate_patches, classes=classes
+            )
+            self.validation = Validation(model, self.feed, examples, experiment.batch_size, self.autocast)
+        pair = volumes.preview or next(iter([*volumes.valid, *volumes.train]))
+        self._preview: Preview | None = None
+        try:
+            self._preview = Preview(
+                model,
+                self.feed,
+                pair,
+                geometry,
+                self.patches.scaling,
+                experiment.preview_shape,
+                experiment.preview_position,
+                self.autocast,
+            )
+        except DataError as error:
+            self.session.logger.warning("there will be no previews: %s", error)
+
+    def _write_checkpoint(self, *, name: str | None = None, best: bool = False) -> Path:
+        journal = getattr(self.session, "journal", None)
+        state = {
+            "step": self.step,
+            "next_example": self.example,
+            "training_time": self.session.training_time,
+            "best": self.best if math.isfinite(self.best) else None,
+            "controls": self.controls.state(),
+            "journal": len(journal) if journal is not None else 0,
+            "resources": self.resources.to_dict(),
+        }
+        with self._phase("saving"):
+            path = self.checkpoints.save(
+                self.model, self.optimiser, state, name=name, best=best, scaling=self.model.scaling
+            )
+        self._saved = self.step
+        self.session.logger.info("checkpoint %s saved%s", path.name, ", the best so far" if best else "")
+        return path
+
+    def _follow_data_controls(self) -> None:
+        """Drop what was made ahead when a control changed that examples depend on."""
+        if self.controls.version == self._controls_seen:
+            return
+        self._controls_seen = self.controls.version
+        self.session.set_status(steps=self.settings["steps"])
+        plan = DataPlan.of(self.controls, self.step, self.example)
+        if plan.values != self._plan.values:
+            self._plan = plan
+            self.prefetcher.invalidate(self.step + 1)
+
+    def _advance(self, examples: int) -> None:
+        self.example += examples
+        self._plan = self._plan.after(self.step, self.example)
+
+    def _skip_batch(self) -> None:
+        self._advance(len(self.batch["raw"]))
+        self.prefetcher.invalidate(self.step + 1)
+
+    def _halt(self, error: Exception) -> bool:
+        self.prefetcher.invalidate(self.step + 1)
+        return self.session.halt(error) is not False
+
+    def _out_of_time(self) -> bool:
+        limit = self.experiment.max_runtime
+        return limit is not None and self.session.training_time >= limit
+
+    def _report(self) -> None:
+        rate = self._pace.rate
+        self.session.set_status(
+            rate=rate,
+            voxel_rate=self._pace.voxel_rate,
+            data_wait=self._pace.data_wait,
+            eta=(self.settings["steps"] - self.step) / rate if rate else None,
+        )
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Any:
+        self.session.set_status(phase=name)
+        try:
+            yield
+        finally:
+            self.session.set_status(phase="")
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,81 @@
+"""What follows a loss that is not finite: pause, roll back, or stop. No update was made with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from elektronn_tui.errors import CheckpointError, ElektronnError
+
+from .checkpoints import load_weights, restore_optimiser
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["BadLossError", "on_bad_loss"]
+
+MAX_ROLLBACKS = 5
+"""In a row, without a checkpoint between; then the session pauses."""
+KEPT_BATCHES = 5
+
+
+class BadLossError(ElektronnError):
+    """The loss became NaN or infinite and the policy is to stop."""
+
+
+def on_bad_loss(trainer: Trainer, value: float, step: int) -> None:
+    """Keep the batch for inspection and follow the policy of the control ``on_nan``.
+
+    The batch is left out: the step is made with the next one.
+
+    Raises
+    ------
+    BadLossError
+        The policy is to stop.
+    """
+    session, policy = trainer.session, trainer.settings["on_nan"]
+    kept = _keep_batch(trainer, step)
+    reason = f"the loss is {value} at step {step}; the batch is in {kept}"
+    session.logger.warning("%s", reason)
+    session.mark("nan", f"loss {value}", step)
+    if policy == "stop":
+        if trainer.settings["on_error"] == "stop" or not hasattr(session, "stop"):
+            raise BadLossError(reason)
+        session.stop(reason)
+    elif policy == "rollback" and trainer.rollbacks < MAX_ROLLBACKS and _roll_back(trainer, step):
+        trainer.rollbacks += 1
+    else:
+        session.pause(reason)
+
+
+def _keep_batch(trainer: Trainer, step: int) -> Path:
+    folder = Path(trainer.session.run_dir) / "bad-batches"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{step:09d}-example-{trainer.example - len(trainer.batch['raw']):09d}.npz"
+    if len(list(folder.iterdir())) < KEPT_BATCHES:
+        arrays: dict[str, Any] = {key: np.asarray(array) for key, array in trainer.batch.items()}
+        np.savez_compressed(path, **arrays)
+    return path
+
+
+def _roll_back(trainer: Trainer, step: int) -> bool:
+    """Bring back weights and optimiser of the latest checkpoint, with a lower learning rate; steps go on counting."""
+    session, controls = trainer.session, trainer.controls
+    try:
+        checkpoint = trainer.checkpoints.load("latest")
+        load_weights(trainer.model, checkpoint.model_file)
+        restore_optimiser(trainer.optimiser, checkpoint.optimiser, settings=False)
+    except CheckpointError as error:
+        session.logger.warning("can't roll back: %s", error)
+        return False
+    old, new = controls.set("lr", controls["lr"].get() * trainer.experiment.rollback_factor)
+    controls.continue_schedule("lr", step)
+    text = f"rolled back to the weights of step {checkpoint.step}, lr {old:g} → {new:g}"
+    session.logger.warning("%s", text)
+    record = getattr(session, "record", None)
+    if record is not None:
+        data = {"checkpoint": checkpoint.path.name, "lr": new, "example": trainer.example}
+        record("policy", text, data)
+    return True
