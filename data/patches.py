@@ -5,22 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
+from .augment import Grey
+from .augment import warm_up as warm_up_grey
 from .geometry import Geometry
 from .pairs import Pair
 from .reading import Reader
 from .sampling import Scratch, warm_up
 from .scaling import Scaling
 from .warp import Warp, place, positions, translated
-
-if TYPE_CHECKING:
-    from .augment import Grey
 
 __all__ = ["AugmentSettings", "Example", "Patches"]
 
@@ -39,7 +38,7 @@ class AugmentSettings:
     grey
         Probability, 0 to 1, that the grey values of an example are varied.
     grey_args
-        How far; None: as `Grey` does by default.
+        How far.
 
     Raises
     ------
@@ -50,7 +49,7 @@ class AugmentSettings:
     warp: float = 0.0
     warp_args: Warp = field(default_factory=Warp)
     grey: float = 0.0
-    grey_args: Grey | None = None
+    grey_args: Grey = field(default_factory=Grey)
 
     def __post_init__(self) -> None:
         for name in ("warp", "grey"):
@@ -144,6 +143,7 @@ class Patches:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
         raw = {pair.raw.dtype for pair in self.pairs}
         warm_up(raw, self.reader.label_dtypes())
+        warm_up_grey()
 
     def example(self, i: int, settings: AugmentSettings) -> Example:
         """Return example `i`.
@@ -208,7 +208,7 @@ class Patches:
         matrix = translated(linear, position)
         self.reader.read(pair, matrix, raw, target, mask, self._scratch())
         if grey_rng.random() < settings.grey:
-            self._vary(raw, settings.grey_args, grey_rng)
+            self.reader.vary(index, raw, settings.grey_args, grey_rng)
         return index, position, matrix
 
     def _draw(self, pair: Pair, warp: Warp, rng: np.random.Generator | None) -> npt.NDArray[np.float64]:
@@ -239,11 +239,6 @@ class Patches:
             raise DataError(f"pair {pair.name}: {error}") from error
         lo = pair.context[0]
         return int(z) + lo[0], int(y) + lo[1], int(x) + lo[2]
-
-    def _vary(self, raw: npt.NDArray[np.float32], grey: Grey | None, rng: np.random.Generator) -> None:
-        from .augment import Grey
-
-        (grey or Grey()).apply(raw, rng)
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._local, "scratch"):

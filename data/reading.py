@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
+from .augment import Grey, value_range
 from .geometry import Geometry
 from .pairs import Pair, refuse_where, samples
 from .sampling import Scratch, sample_labels, sample_raw
@@ -71,6 +72,7 @@ class Reader:
         scale, shift = self.scaling.factors(self.channels)
         self._scale: list[float] = scale.tolist()
         self._shift: list[float] = shift.tolist()
+        self._limits = [_grey_range(pair.raw) for pair in self.pairs]
         if classes is not None:
             for target in targets:
                 self._check_classes(target)
@@ -137,6 +139,10 @@ class Reader:
             target[np.broadcast_to(~counts, target.shape)] = -1
         if mask is not None:
             np.copyto(mask, counts if target.dtype == np.float32 else target >= 0)
+
+    def vary(self, k: int, raw: npt.NDArray[np.float32], grey: Grey, rng: np.random.Generator) -> None:
+        """Change the grey values of a patch of pair `k` in place."""
+        grey.apply(raw, rng, scale=self._scale, shift=self._shift, limits=self._limits[k])
 
     def _read_raw(
         self,
@@ -227,6 +233,22 @@ def _box(matrix: npt.NDArray[np.float64], shape: Sequence[int], context: Box) ->
         (lo[0] + corner[0], lo[1] + corner[1], lo[2] + corner[2]),
         (hi[0] + corner[0], hi[1] + corner[1], hi[2] + corner[2]),
     )
+
+
+def _grey_range(source: Source) -> tuple[float, float]:
+    """Return the stored values that stand for black and white.
+
+    8-bit volumes and floats from 0 to 1 use the range of their type. Others rarely do (12-bit cameras in uint16), and
+    a brightness of 15 % of 65535 would drown them: theirs is what the volume holds.
+    """
+    by_type = value_range(source.dtype)
+    if source.dtype.itemsize == 1:
+        return by_type
+    extremes = [(float(voxels.min()), float(voxels.max())) for _, voxels, _ in samples(source)]
+    low, high = min(e[0] for e in extremes), max(e[1] for e in extremes)
+    if low >= high or (source.dtype.kind == "f" and by_type[0] <= low and high <= by_type[1]):
+        return by_type
+    return low, high
 
 
 def _refuse_mixture(what: str, sources: Sequence[Source]) -> None:

@@ -252,6 +252,22 @@ def test_labels_smaller_than_the_patch() -> None:
 ONE = Geometry((4, 4, 4), (4, 4, 4))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [("uint8", 0, 255), ("uint16", 300, 4395), ("float32", 0, 1), ("float32", -5, 1000)]
+)
+def test_grey_values_vary_within_the_range_of_the_volume(dtype: str, low: float, high: float) -> None:
+    raw = (low + np.random.default_rng(0).random((12, 12, 12)) * (high - low)).astype(dtype)
+    raw[0, 0, :2] = low, high
+    source = patches(raw, None, Geometry((12, 12, 12), (12, 12, 12)), scaling=Scaling((low,), (high - low,)))
+    plain = source.example(0, PLAIN).raw
+    varied = [source.example(i, AugmentSettings(grey=1)).raw for i in range(60)]
+    assert all(v.min() >= -1e-5 and v.max() <= 1 + 1e-5 for v in varied)
+    assert not any(np.array_equal(plain, v) for v in varied)
+    means = np.array([v.mean() for v in varied])
+    assert 0.05 < means.std() < 0.3
+    assert 0.3 < means.mean() < 0.7
+
+
 @pytest.mark.parametrize("how", [PLAIN, WARPED])
 def test_uint16_is_scaled_over_its_range(how: AugmentSettings) -> None:
     raw = np.full((9, 9, 9), 65535, np.uint16)
