@@ -94,7 +94,7 @@ class Console:
         self._pending: deque[ConsoleOutput] = deque()
         self._gathering = threading.Lock()
         self._running: _Running | None = None
-        self._main = threading.main_thread()
+        self._thread = 0  # that runs statements
 
     # --- any thread -------------------------------------------------------------------------------
 
@@ -169,6 +169,7 @@ class Console:
     def run(self, statement: Statement, step: int) -> Executed:
         """Run a statement; whatever it raises becomes its answer."""
         start = time.monotonic()
+        self._thread = threading.get_ident()
         running = self._running = _Running(statement)
         self._emit(statement.number, "code", statement.code, statement.client)
         filename = f"<console {statement.number}>"
@@ -247,7 +248,7 @@ class Console:
 
     def is_running_here(self) -> bool:
         """Tell whether the calling thread runs a statement now."""
-        return self._running is not None and threading.current_thread() is self._main
+        return self._running is not None and threading.get_ident() == self._thread
 
 
 class _Tee(io.TextIOBase):
