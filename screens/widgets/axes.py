@@ -36,11 +36,10 @@ def snap(low: float, high: float, count: int) -> tuple[float, float]:
     tuple of float
         Range that contains the data; never empty.
     """
-    if high <= low:
+    # What differs by less than this is the rounding of one value.
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
-    if high - low < 1e-12 * max(abs(low), abs(high)):
-        return low, high
     half = _round_step(high - low, count) / 2
     return math.floor(low / half + 1e-9) * half, math.ceil(high / half - 1e-9) * half
 

@@ -217,6 +217,28 @@ class LogView(ScrollView, can_focus=True):
         if not self._log_scrolling and round(old_value) != round(new_value):
             self.following = round(new_value) + self.scrollable_content_region.height >= self._log_total
 
+    # No animation: it would fetch and send every page that it passes.
+
+    def action_scroll_home(self) -> None:
+        """Go to the first line."""
+        self.scroll_to(y=0, animate=False)
+
+    def action_scroll_up(self) -> None:
+        """Go back a line."""
+        self.scroll_relative(y=-1, animate=False)
+
+    def action_scroll_down(self) -> None:
+        """Go on a line."""
+        self.scroll_relative(y=1, animate=False)
+
+    def action_page_up(self) -> None:
+        """Go back a page."""
+        self.scroll_relative(y=-max(self.scrollable_content_region.height - 1, 1), animate=False)
+
+    def action_page_down(self) -> None:
+        """Go on a page."""
+        self.scroll_relative(y=max(self.scrollable_content_region.height - 1, 1), animate=False)
+
     def action_scroll_end(self) -> None:
         """Go to the newest line and follow from there."""
         self.following = True

@@ -120,21 +120,21 @@ def _per_column(
 
 def _spans(
     column: NDArray[np.int64], row: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Dot columns of a curve through points, with the value at the left and right edge of each; gaps left out."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Dot columns of a curve through points, gaps left out; and the points that are not NaN."""
     good = np.flatnonzero(np.isfinite(row))
     if len(good) == 0:
-        return column[:0], row[:0], row[:0]
+        return column[:0], column[:0], row[:0]
     x, y = column[good], row[good]
     columns = np.arange(x[0], x[-1] + 1)
     if len(good) == 1:
-        return columns, y, y
+        return columns, x, y
     broken = np.diff(good) > 1
     if broken.any():
         after = np.clip(np.searchsorted(x, columns, side="right") - 1, 0, len(broken) - 1)
         inside = broken[after] & ~np.isin(columns, x)
         columns = columns[~inside]
-    return columns, np.interp(columns - 0.5, x, y), np.interp(columns + 0.5, x, y)
+    return columns, x, y
 
 
 def _fill(dots: NDArray[np.bool_], columns: NDArray[np.int64], top: NDArray[Any], bottom: NDArray[Any]) -> None:
@@ -149,20 +149,21 @@ def _fill(dots: NDArray[np.bool_], columns: NDArray[np.int64], top: NDArray[Any]
 def _line_dots(frame: Frame, curve: Curve, dashed: bool) -> NDArray[np.bool_]:
     dots = np.zeros((frame.rows, frame.columns), bool)
     column, mean = _per_column(frame, curve.x, curve.mean, "mean")
-    columns, left, right = _spans(column, frame.row(mean))
-    if dashed:
-        on, off = _DASHES[curve.number % len(_DASHES)]
-        keep = columns % (on + off) < on
-        if keep.any():
-            columns, left, right = columns[keep], left[keep], right[keep]
-    if len(columns) == 1 and dashed:
+    columns, x, y = _spans(column, frame.row(mean))
+    if not len(columns):
+        return dots
+    if len(columns) == 1:
         # A single point is one dot: too little to see.
         columns = np.unique(np.clip(columns[0] + np.arange(-1, 2), 0, frame.columns - 1))
-        left = right = np.full(len(columns), left[0])
-    # A column's part of the line ends where the next one starts, not on the same dot.
-    slope = np.abs(right - left) > 1
-    shrink = np.where(slope, 0.5, 0.0)
-    _fill(dots, columns, np.minimum(left, right) + shrink, np.maximum(left, right) - shrink * 0.99)
+    elif dashed:
+        on, off = _DASHES[curve.number % len(_DASHES)]
+        kept = columns[columns % (on + off) < on]
+        columns = kept if len(kept) else columns
+    left, middle, right = (np.interp(columns + offset, x, y) for offset in (-0.5, 0.0, 0.5))
+    top, bottom = np.minimum(left, right), np.maximum(left, right)
+    # A column's part of the line ends where the next one starts, not on the same dot; a peak stays whole.
+    shrink = np.where(bottom - top > 1, 0.5, 0.0)
+    _fill(dots, columns, np.minimum(top + shrink, middle), np.maximum(bottom - shrink * 0.99, middle))
     return dots
 
 
@@ -172,9 +173,12 @@ def _band_dots(frame: Frame, curve: Curve) -> NDArray[np.bool_] | None:
     dots = np.zeros((frame.rows, frame.columns), bool)
     column, low = _per_column(frame, curve.x, curve.low, "low")
     _, high = _per_column(frame, curve.x, curve.high, "high")
-    columns, low_left, low_right = _spans(column, frame.row(np.where(np.isfinite(high), low, np.nan)))
-    _, high_left, high_right = _spans(column, frame.row(np.where(np.isfinite(low), high, np.nan)))
-    _fill(dots, columns, (high_left + high_right) / 2, (low_left + low_right) / 2)
+    both = np.isfinite(low) & np.isfinite(high)
+    columns, x, bottom = _spans(column, frame.row(np.where(both, low, np.nan)))
+    if not len(columns):
+        return dots
+    top = frame.row(high[both])
+    _fill(dots, columns, np.interp(columns, x, top), np.interp(columns, x, bottom))
     # Every second dot: a texture that is lighter than the line without colour too.
     dots[::2, ::2] = dots[1::2, 1::2] = False
     return dots
