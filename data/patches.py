@@ -141,8 +141,7 @@ class Patches:
 
     def warm_up(self) -> None:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
-        raw = {pair.raw.dtype for pair in self.pairs}
-        warm_up(raw, self.reader.label_dtypes())
+        warm_up(self.reader.linear_dtypes(), self.reader.label_dtypes())
         warm_up_grey()
 
     def example(self, i: int, settings: AugmentSettings) -> Example:

@@ -86,6 +86,12 @@ class Reader:
         mask = np.empty(shape, np.bool_) if self.has_mask else None
         return raw, np.empty(shape, self.target_dtype), mask
 
+    def linear_dtypes(self) -> set[np.dtype[Any]]:
+        """Return the dtypes that are interpolated."""
+        sources = [pair.raw for pair in self.pairs]
+        sources += [pair.target for pair in self.pairs if pair.target is not None and pair.target.dtype.kind == "f"]
+        return {source.dtype for source in sources}
+
     def label_dtypes(self) -> set[tuple[np.dtype[Any], np.dtype[Any]]]:
         """Return the pairs (stored, delivered) of dtypes that are sampled by nearest voxel."""
         found = {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -412,3 +414,28 @@ def test_real_tissue(shared_data: Path) -> None:
     assert 0.05 < batch["target"].mean() < 0.25
     assert 0.2 < batch["raw"].mean() < 0.8
     assert valid.placements(source.geometry)[0][0] == 136
+
+
+WARMED = """
+import sys
+import numpy as np
+from elektronn_tui.data import AugmentSettings, Geometry, Pair, Patches, Warp, _grey_kernels, _warp_kernels
+
+path, raw_dtype, label_dtype = sys.argv[1:]
+np.save(path, np.zeros((14, 30, 30), raw_dtype))
+pair = Pair(path, np.zeros((14, 30, 30), label_dtype), mask=np.ones((14, 30, 30), np.uint8))
+source = Patches([pair], Geometry((5, 9, 9), (3, 5, 5), (1, 2, 2)), seed=0)
+source.warm_up()
+modules = (_warp_kernels, _grey_kernels)
+kernels = [kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")]
+before = [len(kernel.signatures) for kernel in kernels]
+source.batch(range(20), AugmentSettings(warp=1, grey=1, warp_args=Warp(lock_z=False, perspective=0.2)))
+after = [len(kernel.signatures) for kernel in kernels]
+sys.exit(0 if sum(before) > 3 and after == before else 1)
+"""
+
+
+@pytest.mark.parametrize("dtypes", [("uint8", "uint8"), ("uint8", "float32"), ("uint16", "int8"), ("float32", "int64")])
+def test_nothing_is_compiled_after_the_warm_up(tmp_path: Path, dtypes: tuple[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-c", WARMED, str(tmp_path / "raw.npy"), *dtypes], timeout=120, check=False)
+    assert done.returncode == 0
