@@ -19,7 +19,7 @@ __all__ = ["cell_field", "clearance", "stamp_capsule", "stamp_ring", "stamp_syna
 _LEAST_OPENING = 0.4
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def _capsule(segments: Any, s: int, z: float, y: float, x: float) -> Any:
     """Signed distance to a capsule, and the vector from its axis to the point (not normalised)."""
     az, ay, ax, r0 = segments[s, 0], segments[s, 1], segments[s, 2], segments[s, 3]
@@ -33,7 +33,7 @@ def _capsule(segments: Any, s: int, z: float, y: float, x: float) -> Any:
     return math.sqrt(vz * vz + vy * vy + vx * vx) - (r0 + t * (segments[s, 7] - r0)), vz, vy, vx
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def _warped(warp: Any, spacing: float, z: float, y: float, x: float) -> Any:
     """Displace a point by the warp grid (3, gz, gy, gx), linear between its nodes."""
     fz, fy, fx = z / spacing, y / spacing, x / spacing
@@ -81,6 +81,8 @@ def cell_field(
     reach: float,
     sigma: float,
     thickness: float,
+    first: int,
+    last: int,
     ids: Any,
     depth: Any,
     dark: Any,
@@ -101,11 +103,13 @@ def cell_field(
         Distances to the membrane are exact up to here, in nm.
     sigma, thickness
         Width of the membrane's Gaussian profile, and thickness of the section it is projected through, in nm.
+    first, last
+        Slices to fill, `last` not included; they depend on nothing else, so parts may run in parallel threads.
     ids, depth, dark
         Outputs (z, y, x): cell number + 1 (uint32), distance to the interface in nm (float32),
         darkness 0 to 1 (float32).
     """
-    nz, ny, nx = ids.shape
+    _, ny, nx = ids.shape
     n = segments.shape[0]
     everything = np.arange(n)
     d = np.empty(n)
@@ -115,7 +119,7 @@ def cell_field(
     factor = 4
     bz, by, bx = block[0], block[1], block[2]
     half = 0.5 * math.sqrt((bz * voxel[0]) ** 2 + (by * voxel[1]) ** 2 + (bx * voxel[2]) ** 2) * stretch
-    for z1 in range(0, nz, bz * factor):
+    for z1 in range(first, last, bz * factor):
         for y1 in range(0, ny, by * factor):
             for x1 in range(0, nx, bx * factor):
                 pz, py, px = _warped(
@@ -126,7 +130,7 @@ def cell_field(
                     (x1 + 0.5 * bx * factor) * voxel[2],
                 )
                 nl = _near(segments, everything, n, pz, py, px, 2 * half * factor + 2 * reach, d, large)
-                for z0 in range(z1, min(nz, z1 + bz * factor), bz):
+                for z0 in range(z1, min(last, z1 + bz * factor), bz):
                     for y0 in range(y1, min(ny, y1 + by * factor), by):
                         for x0 in range(x1, min(nx, x1 + bx * factor), bx):
                             pz, py, px = _warped(
@@ -137,7 +141,7 @@ def cell_field(
                                 (x0 + 0.5 * bx) * voxel[2] + shifts[z0, 1],
                             )
                             ns = _near(segments, large, nl, pz, py, px, 2 * half + 2 * reach, d, small)
-                            for k in range(z0, min(nz, z0 + bz)):
+                            for k in range(z0, min(last, z0 + bz)):
                                 for j in range(y0, min(ny, y0 + by)):
                                     for i in range(x0, min(nx, x0 + bx)):
                                         z, y, x = _warped(
@@ -215,8 +219,8 @@ def stamp_capsule(
     """Draw one mitochondrion: a chain of capsules inside `cell`, clear of the membrane, with cristae.
 
     `wave` is the cristae's wave vector (rad/nm; z, y, x) and phase; `look` is (grey, amplitude of the cristae,
-    grey of the rim, clearance from the cell's membrane in nm). Draws into `image` (float32) and `mask` (uint8);
-    returns how many voxels of the mask are new.
+    grey of the rim, clearance from the cell's membrane in nm, share of the cytoplasm's granules that shows, grey
+    of the cytoplasm). Draws into `image` (float32) and `mask` (uint8); returns how many voxels of the mask are new.
     """
     fresh = 0
     for k in range(lo[0], hi[0]):
@@ -244,6 +248,7 @@ def stamp_capsule(
                 value = look[0] - look[1] * crista * min(1.0, max(0.0, -(d + 12.0) / 12.0))
                 rim = math.exp(-0.5 * ((d + 5.0) / 5.0) ** 2)
                 value += rim * (look[2] - value)
+                value += look[4] * (image[k, j, i] - look[5])
                 inside = 1.0 / (1.0 + math.exp(d / 2.5))
                 image[k, j, i] += inside * (value - image[k, j, i])
                 if d <= 0:

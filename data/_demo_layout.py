@@ -42,6 +42,8 @@ class LayoutSpec:
     """Voxel size on which the sizes are balanced."""
     large_section: float
     """Percentile 88 of the cells' sections in a slice."""
+    middle_section: float = 0.0
+    """Median of the cells' sections in a slice; 0 where slivers set it."""
     rounds: int = 5
     tries: int = 3
 
@@ -77,11 +79,13 @@ def lay_out(rng: np.random.Generator, extent: np.ndarray, spec: LayoutSpec, warp
         layout, ids = _attempt(rng, extent, spec, warp, spacing)
         # Sections of small cells are not to be trusted on the coarse grid; those of large ones vary most.
         areas = np.concatenate([np.bincount(plane.ravel()) for plane in ids])
-        large = float(np.percentile(areas[areas > 0], 88)) * spec.coarse[1] * spec.coarse[2]
+        middle, large = np.percentile(areas[areas > 0], [50, 88]) * spec.coarse[1] * spec.coarse[2]
         miss = abs(math.log(large / spec.large_section))
+        if spec.middle_section:
+            miss += abs(math.log(middle / spec.middle_section))
         if best is None or miss < least:
             best, least = layout, miss
-        if miss < 0.08:
+        if miss < 0.14:
             break
     assert best is not None
     return best
@@ -234,11 +238,13 @@ def _balance(
     depth, dark = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     shifts = np.zeros((shape[0], 2))
     segments, owners = layout.segments.copy(), layout.owners
-    block = np.array([max(1, round(160.0 / c)) for c in coarse])
+    block = np.array([max(1, round(80.0 / c)) for c in coarse])
     wanted = areas * _slices_crossed(layout, extent)
     wanted *= ids.size / wanted.sum()
     for _ in range(spec.rounds):
-        kernels.cell_field(segments, owners, warp, spacing, shifts, coarse, block, 0.0, 8.0, 0.0, ids, depth, dark)
+        kernels.cell_field(
+            segments, owners, warp, spacing, shifts, coarse, block, 0.0, 8.0, 0.0, 0, len(ids), ids, depth, dark
+        )
         has = np.bincount(ids.ravel(), minlength=layout.cells + 1)[1:]
         # A cell smaller than a few coarse voxels can't be measured; it keeps its radius.
         ratio = np.clip(np.sqrt(wanted / np.maximum(has, 1.0)), 0.7, 1.4)

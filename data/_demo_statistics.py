@@ -115,10 +115,9 @@ def tissue_statistics(
     mito = np.zeros(raw.shape, bool) if mitochondria is None else (np.asarray(mitochondria) != 0) & inner
     if z > _MEMBRANE_NM:
         inner &= ~mito
-    known, compact = np.unique(ids, return_inverse=True)
-    compact = compact.reshape(ids.shape)
-    areas = np.concatenate([np.bincount(s.ravel(), minlength=len(known)) for s in compact])
-    p10, p50, p90 = (float(v) for v in np.percentile(areas[areas > 0], [10, 50, 90]) * (y * x * 1e-6))
+    known = np.unique(ids)
+    areas = np.concatenate([np.unique(s, return_counts=True)[1] for s in ids])
+    p10, p50, p90 = (float(v) for v in np.percentile(areas, [10, 50, 90]) * (y * x * 1e-6))
 
     def level(where: np.ndarray) -> tuple[float, float]:
         values = raw[where]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,8 @@ from ._demo_statistics import boundary_mask
 __all__ = ["FIB_SEM", "SSTEM", "TissueSpec", "make_tissue"]
 
 _GRID_NM = 50.0
+# How far from a membrane its distance is known: past the organelles' clearance and the synapses' width.
+_REACH_NM = 42.0
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,17 @@ class TissueSpec:
     """Standard deviation of the granules' clouds, relative to that of the granules."""
     membrane: float
     synapse: float
-    mitochondrion: tuple[float, float, float, float]
-    """Grey, amplitude of the cristae, grey of the rim, clearance from the membrane."""
+    mitochondrion: tuple[float, float, float, float, float]
+    """Grey, amplitude of the cristae, grey of the rim, clearance from the membrane, share of granules that shows."""
+    mitochondria_spread: float
+    """Standard deviation of that grey from one to the next."""
     crista_period: float
     mitochondria: float
     """Share of the volume that mitochondria take."""
     least_radius: float
     """Narrowest tube that holds mitochondria."""
+    largest_radius: float
+    """Of a mitochondrion."""
     vesicle: tuple[float, float, float, float]
     """Radius, wall, grey of the wall, grey of the lumen."""
     vesicles: float
@@ -82,7 +90,7 @@ FIB_SEM = TissueSpec(
         scatter=0.5,
         along_z=0.0,
         coarse=(40.0, 40.0, 40.0),
-        large_section=2.9e5,
+        large_section=3.1e5,
     ),
     segments=38.0,
     graze=0,
@@ -91,7 +99,7 @@ FIB_SEM = TissueSpec(
     warps=((60.0, 180.0), (36.0, 55.0)),
     shift=2.0,
     block=(4, 4, 4),
-    membrane_sigma=11.0,
+    membrane_sigma=12.0,
     thickness=10.0,
     mean=131.0,
     sd=33.0,
@@ -99,12 +107,14 @@ FIB_SEM = TissueSpec(
     texture=(8.0, 21.0),
     texture_sigma=(1.2, 1.2, 1.2),
     clouds=0.5,
-    membrane=90.0,
+    membrane=91.0,
     synapse=62.0,
-    mitochondrion=(84.0, 6.0, 76.0, 26.0),
+    mitochondrion=(87.0, 7.0, 78.0, 26.0, 0.1),
+    mitochondria_spread=4.0,
     crista_period=48.0,
     mitochondria=0.09,
     least_radius=70.0,
+    largest_radius=220.0,
     vesicle=(22.0, 9.0, 95.0, 150.0),
     vesicles=130.0,
     blur=(0.75, 0.75, 0.75),
@@ -118,9 +128,9 @@ FIB_SEM = TissueSpec(
 SSTEM = TissueSpec(
     voxel_size=(50.0, 4.0, 4.0),
     layout=LayoutSpec(
-        density=25.0,
-        median_area=9.5e3,
-        area_sigma=1.6,
+        density=26.0,
+        median_area=8.5e3,
+        area_sigma=1.7,
         smallest_area=7e3,
         largest_area=1.6e5,
         ribbons=1.0,
@@ -130,12 +140,14 @@ SSTEM = TissueSpec(
         scatter=0.3,
         along_z=6.0,
         coarse=(50.0, 32.0, 32.0),
-        large_section=8.5e4,
-        tries=2,
+        large_section=8.8e4,
+        middle_section=1.25e4,
+        rounds=4,
+        tries=3,
     ),
     segments=27.0,
     graze=55,
-    crumb=900,
+    crumb=1500,
     median_section=0.0,
     warps=((45.0, 160.0), (20.0, 50.0)),
     shift=10.0,
@@ -150,10 +162,12 @@ SSTEM = TissueSpec(
     clouds=0.3,
     membrane=58.0,
     synapse=35.0,
-    mitochondrion=(104.0, 26.0, 62.0, 24.0),
+    mitochondrion=(108.0, 40.0, 56.0, 24.0, 0.45),
+    mitochondria_spread=8.0,
     crista_period=34.0,
     mitochondria=0.05,
     least_radius=60.0,
+    largest_radius=190.0,
     vesicle=(19.0, 7.0, 75.0, 165.0),
     vesicles=90.0,
     blur=(0.0, 0.7, 0.7),
@@ -180,21 +194,30 @@ def make_tissue(shape: tuple[int, int, int], seed: int, spec: TissueSpec) -> tup
     ids = np.zeros(shape, np.uint32)
     depth = np.zeros(shape, np.float32)
     dark = np.zeros(shape, np.float32)
-    kernels.cell_field(
-        layout.segments,
-        layout.owners,
-        warp,
-        _GRID_NM,
-        shifts,
-        voxel,
-        np.array(spec.block),
-        50.0,
-        spec.membrane_sigma,
-        spec.thickness,
-        ids,
-        depth,
-        dark,
-    )
+    # Chunks are whole blocks of blocks, so that the result doesn't depend on how many there are.
+    chunk = 16 * spec.block[0]
+
+    def fill(first: int) -> None:
+        kernels.cell_field(
+            layout.segments,
+            layout.owners,
+            warp,
+            _GRID_NM,
+            shifts,
+            voxel,
+            np.array(spec.block),
+            _REACH_NM,
+            spec.membrane_sigma,
+            spec.thickness,
+            first,
+            min(first + chunk, shape[0]),
+            ids,
+            depth,
+            dark,
+        )
+
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        list(pool.map(fill, range(0, shape[0], chunk)))
     exact = _exact_ids(rng, ids, depth, dark, spec)
     image = _cytoplasm(rng, ids, layout.cells, spec)
     mask = np.zeros(shape, np.uint8)
@@ -223,21 +246,26 @@ def _exact_ids(
         )
         gone = around & ~edge
         dark[gone] = 0.0
-        depth[gone] = 30.0
-    volume = ids.size * float(np.prod(spec.voxel_size)) * 1e-9
+        depth[gone] = _REACH_NM
     if spec.median_section:
-        present, compact = np.unique(settled, return_inverse=True)
-        compact = compact.reshape(ids.shape)
-        areas = np.concatenate([np.bincount(plane.ravel()) for plane in compact])
+        settled = _consecutive(settled)
+        areas = np.concatenate([np.bincount(plane.ravel()) for plane in settled])
         areas = areas[areas > 0] * spec.voxel_size[1] * spec.voxel_size[2] * 1e-6
         # So many sections of slivers bring the median down to the wanted one, and are at least one in eight.
         sections = max(2 * int((areas > spec.median_section).sum()) - len(areas), len(areas) // 7)
-        missing = max(round(spec.segments * volume) - len(present), 0)
+        volume = ids.size * float(np.prod(spec.voxel_size)) * 1e-9
+        missing = max(round(spec.segments * volume) - int(settled.max()), 0)
         add_slivers(rng, settled, depth, missing, sections, min(spec.voxel_size))
-    lut = np.zeros(int(settled.max()) + 1, np.uint32)
-    known = np.flatnonzero(np.bincount(settled.ravel()))
-    lut[known] = np.arange(1, len(known) + 1)
-    return lut[settled]
+        # Slivers may have cut a few voxels off their neighbours.
+        settled, _ = settle_pieces(settled, spec.crumb)
+    return _consecutive(settled)
+
+
+def _consecutive(ids: np.ndarray) -> np.ndarray:
+    known = np.flatnonzero(np.bincount(ids.ravel()))
+    numbers = np.zeros(int(known[-1]) + 1, np.uint32)
+    numbers[known] = np.arange(1, len(known) + 1)
+    return numbers[ids]
 
 
 def _warp(rng: np.random.Generator, extent: np.ndarray, spec: TissueSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -312,19 +340,25 @@ def _mitochondria(
         cell, trunk = chains[c]
         nodes = trunk[first : first + int(rng.integers(2, 5))].copy()
         narrow = float(nodes[:, 3].min())
-        radius = min(narrow * rng.uniform(0.5, 0.8), rng.uniform(110.0, 220.0))
+        radius = min(narrow * rng.uniform(0.5, 0.8), spec.largest_radius * rng.uniform(0.5, 1.0))
         offset = rng.standard_normal(3)
         offset /= np.linalg.norm(offset)
         nodes[:, :3] += offset * max(0.0, narrow - radius - 30.0) * rng.random()
         nodes[:, 3] = radius * rng.uniform(0.85, 1.1, len(nodes))
+        seen = np.floor(nodes[:, :3] / voxel).astype(int)
+        seen = seen[np.all((seen >= 0) & (seen < ids.shape), axis=1)]
+        if mask[tuple(seen.T)].any():
+            continue
         chain = np.ascontiguousarray(np.concatenate([nodes[:-1], nodes[1:]], axis=1))
         lo = np.floor((nodes[:, :3].min(0) - radius * 1.1 - reach) / voxel).astype(np.int64)
         hi = np.ceil((nodes[:, :3].max(0) + radius * 1.1 + reach) / voxel).astype(np.int64)
         lo, hi = np.maximum(lo, 0), np.minimum(hi, ids.shape)
         axis = nodes[-1, :3] - nodes[0, :3] + 80.0 * rng.standard_normal(3)
+        # Cristae that lie flat in a thick section would blur into nothing.
+        axis[0] *= min(1.0, 15.0 / spec.thickness)
         wave = np.append(axis / np.linalg.norm(axis) * 2 * np.pi / spec.crista_period, rng.random() * 6.28)
-        look = np.array(spec.mitochondrion)
-        look[0] += 4.0 * rng.standard_normal()
+        look = np.array([*spec.mitochondrion, spec.cell_grey[0]])
+        look[0] += spec.mitochondria_spread * rng.standard_normal()
         filled += kernels.stamp_capsule(
             chain, cell + 1, lo, hi, warp, _GRID_NM, shifts, voxel, wave, look, ids, depth, image, mask
         )
@@ -355,7 +389,7 @@ def _synapses(
             grey,
             bright,
             strength,
-            (radius * scale * 0.7),
+            min(radius * scale * 0.7, 0.8 * _REACH_NM),
             ids,
             depth,
             mask,
