@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -29,7 +30,8 @@ class Line:
     level, time = "info", 1.7e9
     def __init__(self, index):
         self.index = index
-        self.text = f"step {index} " + ("loss 0.%03d" % index, "界面 saved", "e\\u0301 👩\\u200d🔬 x", "⚠\\ufe0f nan")[index % 4]
+        kinds = "loss 0.%03d" % index, "界面 saved", "e\\u0301 👩\\u200d🔬 x", "⚠\\ufe0f nan"
+        self.text = f"step {index} " + kinds[index % 4]
 
 class Small(App):
     CSS = "LogView { height: 1fr; border: round green; } Plot { height: 1fr; } #wide { height: 1; }"
@@ -59,6 +61,9 @@ class Small(App):
 
 Small(driver_class={"ours": ChangedCellsDriver, "stock": LinuxDriver}[sys.argv[1]]).run()
 """
+
+
+_NOT_FOR_PYTE = re.compile(rb"\x1b\[(?:[<>=][0-9;]*[a-zA-Z]|\?[0-9;]*\$p)|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
 class Terminal:
@@ -130,10 +135,8 @@ class Terminal:
         return [[tuple(buffer[y][x]) for x in range(self.screen.columns)] for y in range(self.screen.lines)]
 
     def end(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(self.pid, 0)
         os.close(self.fd)
 
