@@ -11,7 +11,7 @@ import torch
 
 from elektronn_tui.errors import ExperimentError
 
-from .controls import Controls, ScheduleState
+from .controls import Control, Controls, ScheduleState, fitted
 
 if TYPE_CHECKING:
     from elektronn_tui.data import AugmentSettings, Patches
@@ -33,11 +33,14 @@ class DataPlan:
         Steps done, and the first example of the next one.
     values : dict
         The data controls: a value, or the state of the schedule that gives it for each step.
+    controls : dict
+        Their limits.
     """
 
     step: int
     example: int
     values: Mapping[str, Any]
+    controls: Mapping[str, Control]
 
     @classmethod
     def of(cls, controls: Controls, step: int, example: int) -> DataPlan:
@@ -45,15 +48,14 @@ class DataPlan:
         values: dict[str, Any] = {}
         for name in DATA_CONTROLS:
             values[name] = controls.schedule_state(name) if controls.driven(name) else controls[name].get()
-        return cls(step, example, values)
+        return cls(step, example, values, {name: controls[name] for name in DATA_CONTROLS})
 
     def value(self, name: str, step: int) -> Any:
         """Return a data control as step `step` will find it."""
         value = self.values[name]
         if isinstance(value, ScheduleState):
             assert value.schedule is not None
-            value = value.schedule.value(step, value.base)
-            return round(value) if name == "batch_size" else value
+            return fitted(self.controls[name], value.schedule.value(step, value.base))
         return value
 
     def examples(self, step: int) -> range:

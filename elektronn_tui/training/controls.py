@@ -362,7 +362,7 @@ class Controls:
             if value == control.minimum and control.type in ("float", "int"):
                 continue
             try:
-                _fitted(control, value)
+                control.parse(round(value) if control.type == "int" and isinstance(value, float) else value)
             except ControlError as error:
                 raise ControlError(f"schedule of {error}") from error
 
@@ -430,8 +430,7 @@ class Controls:
         state = self._schedules[name]
         if state.schedule is None or state.pinned:
             return self._controls[name].get()
-        value = state.schedule.value(step, state.base)
-        return round(value) if self._controls[name].type == "int" and isinstance(value, float) else value
+        return fitted(self._controls[name], state.schedule.value(step, state.base))
 
     # --- checkpoints ------------------------------------------------------------------------------
 
@@ -488,5 +487,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-def _fitted(control: Control, value: Any) -> Any:
-    return control.parse(round(value) if control.type == "int" and isinstance(value, float) else value)
+def fitted(control: Control, value: Any) -> Any:
+    """Return a scheduled value as a control takes it: whole where that is its type, and kept within its limits."""
+    if not isinstance(value, float):
+        return value
+    value = min(value, control.maximum) if control.maximum is not None else value
+    value = max(value, control.minimum) if control.minimum is not None else value
+    return round(value) if control.type == "int" else value

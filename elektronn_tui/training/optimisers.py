@@ -45,21 +45,21 @@ def build_optimiser(settings: Optimiser, model: Model) -> torch.optim.Optimizer:
 
 def add_controls(controls: Controls, settings: Optimiser, optimiser: torch.optim.Optimizer) -> None:
     """Add learning rate, weight decay, and momentum or betas or rho of an optimiser."""
-    groups = optimiser.param_groups
+    # Looked up anew each time: torch replaces the groups when a state is loaded.
 
     def add(name: str, key: str, **more: Any) -> None:
         def write(value: Any) -> None:
-            for group in groups:
+            for group in optimiser.param_groups:
                 group[key] = value
 
-        controls.add(Control(name=name, get=lambda: groups[0][key], set=write, **more))
+        controls.add(Control(name=name, get=lambda: optimiser.param_groups[0][key], set=write, **more))
 
     def set_decay(value: float) -> None:
-        for group in groups:
+        for group in optimiser.param_groups:
             group["weight_decay"] = value * group["weight_decay_scale"]
 
     def get_decay() -> float:
-        decayed = [group for group in groups if group["weight_decay_scale"]]
+        decayed = [group for group in optimiser.param_groups if group["weight_decay_scale"]]
         return float(decayed[0]["weight_decay"]) if decayed else 0.0
 
     # lr 0 is refused by hand: a run that stands still by a slip looks like one that has converged

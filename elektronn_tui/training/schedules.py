@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,11 +78,17 @@ class StepDecay(Schedule):
 
     def value(self, step: int, base: Any) -> float:
         """Return base × factor ^ floor((step − 1) / every)."""
-        return float(base) * self.factor ** ((step - 1) // self.every)
+        return float(base) * self._power(step)
 
     def continued(self, step: int, value: Any, base: Any) -> tuple[StepDecay, float]:
         """Return the same decay with the base that gives `value` at `step`."""
-        return self, float(value) / self.factor ** ((step - 1) // self.every)
+        return self, float(value) / self._power(step)
+
+    def _power(self, step: int) -> float:
+        try:
+            return self.factor ** ((step - 1) // self.every)
+        except OverflowError:
+            return sys.float_info.max
 
     def describe(self) -> str:
         """Return the factor and how often it applies."""
