@@ -27,7 +27,7 @@ __all__ = ["DemoVolume", "demo_volume"]
 logger = logging.getLogger(__name__)
 
 # Part of the cache's key: raise it whenever the generator gives other voxels.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
