@@ -91,12 +91,9 @@ def answer(question: Question) -> Completions:
     line = question.line + prelude.count("\n") + 1
     found = script.complete(line, question.column)[:MAX_ITEMS]
     signatures = script.get_signatures(line, question.column)
-    documentation = ""
-    if found and (len(found) == 1 or found[0].name):
-        documentation = found[0].docstring()[:LONGEST_DOCUMENTATION]
-    elif signatures:
-        documentation = signatures[0].docstring()[:LONGEST_DOCUMENTATION]
     length = found[0].get_completion_prefix_length() if found else 0
+    explained = signatures if signatures and not length else found  # in a call's brackets, the call
+    documentation = explained[0].docstring()[:LONGEST_DOCUMENTATION] if explained else ""
     return Completions(
         start=question.column - length,
         items=tuple(Completion(name=item.name, kind=item.type) for item in found),

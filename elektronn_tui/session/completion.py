@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
 import socket
@@ -184,8 +185,9 @@ def prelude(namespace: Mapping[str, Any], source: list[str]) -> str:
                 imports.append(f"from {module} import {qualified} as {name}")
             continue
         module, qualified = type(value).__module__, type(value).__qualname__
-        if module == "builtins" and qualified.isidentifier() and qualified != "NoneType":
-            types_.append(f"{name}: {qualified}")
+        if module == "builtins":
+            if hasattr(builtins, qualified):  # not NoneType, function, ...
+                types_.append(f"{name}: {qualified}")
         elif _importable(module, qualified):
             types_.append(f"import {module} as _type_of_{name}\n{name}: _type_of_{name}.{qualified}")
     return "\n".join([*imports, *source, *types_]) + "\n"

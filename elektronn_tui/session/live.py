@@ -40,7 +40,9 @@ def complete_live(code: str, line: int, column: int, namespace: Mapping[str, Any
         The console's names.
     """
     lines = code.split("\n")
-    text = lines[line][:column] if 0 <= line < len(lines) else ""
+    if not 0 <= line < len(lines):
+        return Completions(start=column)
+    text = lines[line][:column]
     match = _OPEN_KEY.search(text)
     if match is not None:
         path, quote, prefix = match.groups()

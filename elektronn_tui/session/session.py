@@ -177,6 +177,7 @@ class Session:
             NaN makes a gap.
         """
         self.history.append(step, self._clock.time(), metrics)
+        self.step = step  # a loop that ends by itself comes to no safe point after its last step
 
     def set_status(self, **fields: Any) -> None:
         """Say how the loop stands: fields of `protocol.Status` that only it can know.
@@ -349,7 +350,7 @@ class Session:
         if self.save_at_stop and self.on_save is not None:
             self.save_at_stop = False
             try:
-                self.logger.info("saved %s", self.on_save(None))
+                self.on_save(None)
             except Exception:
                 self.logger.exception("saving at the end failed")
         return False

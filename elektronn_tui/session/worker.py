@@ -43,10 +43,10 @@ def train_experiment(session: Session, order: Order) -> None:
     from elektronn_tui.training.experiment import load_experiment
     from elektronn_tui.training.runner import run
 
-    overrides = [f"{key}={value}" for key, value in order.settings.items()]
+    overrides = [f"on_nan={order.on_nan}", f"on_error={order.on_error}"]
+    overrides += [f"{key}={value}" for key, value in order.settings.items()]
     if order.steps is not None:
         overrides.append(f"steps={order.steps}")
-    overrides += [f"on_nan={order.on_nan}", f"on_error={order.on_error}"]
     run(load_experiment(order.experiment, overrides), session)
 
 
@@ -166,19 +166,19 @@ class Worker:
         text = "".join(traceback.format_exception(error))
         if not self._ran:
             ours = isinstance(error, ElektronnError)
-            session.logger.error("%s", reason if ours else text)
             if self._progress is not None:
                 self._progress.stop()
                 self._progress = None
+                sys.stderr.write(f"elektronn: {reason}\n" if ours else text)
             self._launcher.say(Word(event="error", message=reason, traceback="" if ours else text), last=True)
             return "failed", reason, REFUSED if ours else FAILED
         if self._order.on_error == "halt" and not session.stopping:
             session.halt(error)
         else:
             session.logger.error("%s", text)
-            if session.on_save is not None:
+            if session.on_save is not None and not session.stopping:
                 try:
-                    session.logger.info("saved %s", session.on_save(None))
+                    session.on_save(None)
                 except Exception as second:  # noqa: BLE001 - it failed already; this is said beside it
                     session.logger.error("saving failed, too: %s", second)
         return "failed", reason, FAILED

@@ -77,3 +77,14 @@ def die(session: Any, order: Any) -> None:
 
     os.write(2, b"last words\n")
     os._exit(7)
+
+
+def deaf(session: Any, order: Any) -> None:
+    """Make one step that never ends, and say when somebody wants the session to stop."""
+    heard = session.run_dir / "deaf.txt"
+    heard.write_text("")
+    session.safe_point(0)
+    while True:
+        time.sleep(0.01)
+        if session.stopping:
+            heard.write_text("heard")
