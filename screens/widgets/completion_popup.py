@@ -57,7 +57,7 @@ class CompletionPopup(OptionList, can_focus=False):
     DEFAULT_CSS = """
     CompletionPopup {
         overlay: screen; position: absolute; constrain: none inside; width: auto; min-width: 16; max-width: 64;
-        height: auto; max-height: 10; border: none; padding: 0 1; background: $panel; display: none;
+        height: auto; max-height: 10; border: none; padding: 0; background: $panel; display: none;
         scrollbar-size-vertical: 1; text-wrap: nowrap; text-overflow: ellipsis;
     }
     """
@@ -87,7 +87,7 @@ class CompletionPopup(OptionList, can_focus=False):
         width, height = self.screen.size
         below = caret.y + 1 + rows <= height or caret.y < rows
         widest = max((len(item.name) + len(item.detail or item.kind) for item in self._popup_shown), default=0)
-        x = max(min(caret.x - len(prefix) - 1, width - min(widest + 5, 64)), 0)
+        x = max(min(caret.x - len(prefix), width - min(widest + 5, 64)), 0)
         self.absolute_offset = Offset(x, caret.y + 1 if below else caret.y - rows)
 
     def narrow(self, prefix: str) -> None:

@@ -153,9 +153,9 @@ class LogView(ScrollView, can_focus=True):
         total : int, optional
             Number of lines of the log, if it is more than these show.
         """
-        self._log_extend(list(lines), total or 0)
+        self._log_extend(list(lines), total or 0, jump=True)
 
-    def _log_extend(self, lines: list[Line], total: int) -> None:
+    def _log_extend(self, lines: list[Line], total: int, jump: bool = False) -> None:
         before = self._log_total
         for line in lines:
             self._log_pages.setdefault(line.index // _PAGE, {})[line.index] = line
@@ -165,7 +165,7 @@ class LogView(ScrollView, can_focus=True):
         self._log_total = max(before, total)
         self._log_evict()
         changed = {line.index for line in lines}
-        self._log_resize()
+        self._log_resize(jump)
         top = self.scroll_offset.y
         rows = sorted({index - top for index in changed} & set(range(self.size.height)))
         if rows:
@@ -186,19 +186,21 @@ class LogView(ScrollView, can_focus=True):
 
     # Scrolling ------------------------------------------------------------------------------------
 
-    def _log_resize(self) -> None:
+    def _log_resize(self, jump: bool = False) -> None:
         """Take the number of lines in; in follow mode, bring the newest into view.
 
-        The view then jumps by a quarter of its height: moving by one for each line would paint, and send, all
-        rows for every new line.
+        New lines make the view jump by a quarter of its height: moving by one for each would paint, and send, all
+        rows for every line.
         """
         height = self.scrollable_content_region.height
         end = max(self._log_total - height, 0)
         top = self.scroll_offset.y
         virtual = self._log_total
         if self.following and height:
-            if self._log_total > top + height or top > end + height // 4:
-                top = end + (height // 4 if end else 0)
+            if not jump:
+                top = end
+            elif self._log_total > top + height or top > end + height // 4:
+                top = end + height // 4
             virtual = max(virtual, top + height)
         self.virtual_size = Size(self._log_width, virtual)
         if self.following and height:
