@@ -250,7 +250,7 @@ def test_statements_print_to_clients_and_the_loop_to_its_file(start: Start) -> N
     entry = start()
     (executed,) = ask(entry.socket, Execute(code="print('seen')\nimport sys\nprint('too', file=sys.stderr)"))
     assert executed.output == "seen\ntoo\n"
-    aside = "import threading as t\na = t.Thread(target=print, args=('aside',), kwargs={'flush': True})\na.start(); a.join()"
+    aside = "import threading as t\na = t.Thread(target=lambda: print('aside', flush=True))\na.start(); a.join()"
     assert ask(entry.socket, Execute(code=aside))[0].output == ""
     assert "aside" in (Path(entry.run_dir) / "stdout.log").read_text()
 
