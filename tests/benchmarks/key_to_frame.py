@@ -61,7 +61,6 @@ data = [[math.exp(-i / 60) + 0.05 * random.random() + 0.2 * k for i in range(300
 class Charts(App):
     CSS = "Grid { grid-size: 2 2; } Static { height: 1fr; }"
     BINDINGS = [("a", "all", ""), ("o", "one", "")]
-    log = False
     def compose(self):
         with Grid():
             for _ in range(4):
