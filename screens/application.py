@@ -55,6 +55,7 @@ class ElektronnApp(App[None]):
     CSS_PATH = "session.tcss"
     COMMAND_PALETTE_BINDING = "ctrl+p"
     TITLE = "elektronn"
+    DEFAULT_MODE = "screen-0"
     BINDINGS: ClassVar[list[BindingType]] = [
         # Textual would quit on it at once; flow control may keep it.
         Binding("ctrl+q", "nothing", show=False, priority=True, system=True),
@@ -76,6 +77,8 @@ class ElektronnApp(App[None]):
         self.read_only = read_only
         self.rate = rate if rate is not None else self.settings.rate
         self.farewell = ""
+        self._shown_screens = 0
+        self.add_mode(self.DEFAULT_MODE, self._first_screen)
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         if self.settings.theme in self.available_themes:
@@ -88,10 +91,6 @@ class ElektronnApp(App[None]):
 
     def _mapped(self) -> dict[str, Action]:
         return {name: find(name) for name in self.settings.keys.settings}
-
-    def get_default_screen(self) -> Screen[None]:
-        """Open on the session that was asked for, or on the list of sessions."""
-        return self.session_screen(self.target, self.read_only) if self.target is not None else self.home_screen()
 
     def on_mount(self) -> None:
         """Say what is wrong with the settings."""
@@ -118,11 +117,23 @@ class ElektronnApp(App[None]):
 
     def show_session(self, info: SessionInfo, *, read_only: bool = False) -> None:
         """Show a session in place of what is shown."""
-        self.switch_screen(self.session_screen(info, read_only))
+        self._show(lambda: self.session_screen(info, read_only))
 
     def show_home(self) -> None:
         """Show the list of sessions in place of what is shown."""
-        self.switch_screen(self.home_screen())
+        self._show(self.home_screen)
+
+    def _first_screen(self) -> Screen[None]:
+        return self.session_screen(self.target, self.read_only) if self.target is not None else self.home_screen()
+
+    def _show(self, screen: Callable[[], Screen[None]]) -> None:
+        """Put a screen, and dialogs on it, in place of what is shown: each has a mode of its own."""
+        before = self.current_mode
+        self._shown_screens += 1
+        name = f"screen-{self._shown_screens}"
+        self.add_mode(name, screen)
+        self.switch_mode(name)
+        self.remove_mode(before)
 
     def show_help(self, screen: str) -> None:
         """Show the keys of a screen."""
@@ -140,9 +151,9 @@ class ElektronnApp(App[None]):
 
     def redraw(self) -> None:
         """Draw every cell anew, whatever the terminal shows."""
-        forget = getattr(self._driver, "forget", None)
-        if forget is not None:
-            forget()
+        redraw = getattr(self._driver, "redraw", None)
+        if redraw is not None:
+            redraw()
         self.screen.refresh(layout=True)
 
     def set_line_title(self, name: str) -> None:

@@ -270,11 +270,11 @@ class KeyLine(Line):
         if self._message:
             self.show(self._message)
             return
-        actions = [action for action in actions_for(self._for_screen) if action.footer]
+        actions = sorted((a for a in actions_for(self._for_screen) if a.footer), key=lambda action: action.footer)
         if self._read_only:
             actions = [action for action in actions if not action.writes]
         always = [action for action in actions if action.name in ("help", "detach", "leave", "pause")]
-        optional = sorted((a for a in actions if a not in always), key=lambda action: action.footer)
+        optional = [action for action in actions if action not in always]
         while True:
             shown = [action for action in actions if action in always or action in optional]
             pieces: list[Piece] = []

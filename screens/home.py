@@ -19,7 +19,7 @@ from elektronn_tui.errors import ElektronnError, SessionError
 from elektronn_tui.session import launch, registry
 from elektronn_tui.session.errors import LaunchError
 from elektronn_tui.session.protocol import LIVE_STATES, CurveQuery, Curves, GetCurves
-from elektronn_tui.session.registry import Entry, SessionInfo
+from elektronn_tui.session.registry import SessionInfo
 
 from .chrome import KeyLine, Line
 from .dialogs import TextDialog
@@ -44,7 +44,7 @@ COLUMNS = (
     Column("loss", limit=26, rank=3),
     Column("trained", align="right", rank=2),
     Column("started", align="right", rank=5),
-    Column("host", rank=6, limit=20),
+    Column("host", rank=1, limit=20),
 )
 REFRESH_SECONDS = 2.0
 SPARK_WIDTH = 16
@@ -180,7 +180,7 @@ class HomeScreen(Screen[None]):
         spark, value = self._sparks.get(info.id, ("", ""))
         loss: Cell = ((spark, "accent"), (f" {value}", "")) if spark else ""
         trained = status.training_time if status is not None else info.training_time
-        host: Cell = (("on " + info.host, "warn"),) if info.liveness == "elsewhere" else ((info.host, "dim"),)
+        host: Cell = (("on " + info.host, "warn"),) if info.liveness == "elsewhere" else ""
         progress: Cell = ((count(step), ""), (f" / {count(steps)}" if steps else "", "dim"))
         return Row(
             info.id,
@@ -287,16 +287,17 @@ class HomeScreen(Screen[None]):
             return
         self.app.push_screen(StartDialog(), self._start)
 
-    def _start(self, experiment: str | None) -> None:
-        if not experiment:
+    def _start(self, order: launch.Order | None) -> None:
+        if order is None:
             return
-        self._starting = Path(experiment).stem
+        self._starting = Path(order.experiment).stem
         self._title()
-        self.run_worker(self._launch(experiment), group="start")
+        self.run_worker(self._launch(order), group="start")
 
-    async def _launch(self, experiment: str) -> None:
+    async def _launch(self, order: launch.Order) -> None:
+        experiment = self._starting
         try:
-            entry = await asyncio.to_thread(_start_worker, experiment)
+            entry = await asyncio.to_thread(launch.start_worker, order)
             info = await asyncio.to_thread(registry.find, entry.id, exact=True)
         except LaunchError as error:
             self.app.push_screen(TextDialog(f"{experiment} did not start", f"{error}\n\n{error.traceback}".strip()))
@@ -309,7 +310,3 @@ class HomeScreen(Screen[None]):
             self._starting = ""
         self._title()
         self._look()
-
-
-def _start_worker(experiment: str) -> Entry:
-    return launch.start_worker(launch.Order(experiment=str(launch.find_experiment(experiment))), until="bound")

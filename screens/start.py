@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,17 +12,38 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from elektronn_tui.errors import ElektronnError
+from elektronn_tui.errors import ElektronnError, ExperimentError
 from elektronn_tui.session import launch
 from elektronn_tui.training.examples import examples
 
 from .panes.rows import Column, Row, RowsView
 
-__all__ = ["StartDialog"]
+__all__ = ["StartDialog", "parse_order"]
 
 
-class StartDialog(ModalScreen[str | None]):
-    """Choose an experiment of the zoo, or give a file; answers its name or path."""
+def parse_order(text: str) -> launch.Order:
+    """Return what to start: an experiment (zoo name or file) and settings, as ``fib25 data.path=/a.h5 lr=1e-3``.
+
+    Raises
+    ------
+    ExperimentError
+        There is no such experiment, or a setting is none.
+    """
+    try:
+        experiment, *settings = shlex.split(text)
+    except ValueError as error:
+        raise ExperimentError(f"give an experiment: a file or a name of the zoo ({error})") from error
+    values = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not key:
+            raise ExperimentError(f"{setting!r} is no setting; write KEY=VALUE, such as data.path=/volume.h5")
+        values[key] = value
+    return launch.Order(experiment=str(launch.find_experiment(experiment)), settings=values)
+
+
+class StartDialog(ModalScreen[launch.Order | None]):
+    """Choose an experiment of the zoo, or give a file; answers what to start."""
 
     DEFAULT_CSS = """
     StartDialog { align: center middle; background: transparent; }
@@ -42,35 +64,43 @@ class StartDialog(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title = Content("start a session")
             yield RowsView((Column("zoo", limit=24), Column("", grow=True, rank=1)), empty="the zoo is empty")
-            yield Static("or the path of an experiment file:", classes="hint")
-            field = Input(placeholder="experiment.py", compact=True)
-            field.cursor_blink = False
+            yield Static("or a file, or a name, with settings:", classes="hint")
+            field = Input(placeholder="experiment.py data.path=/volume.h5 optimiser.lr=1e-3", compact=True)
+            field.cursor_blink, field.select_on_focus = False, False
             yield field
             yield Static(id="trouble", markup=False)
-            yield Static("enter: start   tab: zoo or file   esc: cancel", classes="hint")
+            yield Static("enter: start   tab: give settings or a file   esc: cancel", classes="hint")
 
     def on_mount(self) -> None:
         """List the zoo."""
         rows = self.query_one(RowsView)
         zoo = examples()
-        rows.set_rows([Row(name, (name, ((example.title, "dim"),))) for name, example in zoo.items()])
+        rows.set_rows([Row(name, (name, ((example.summary, "dim"),))) for name, example in zoo.items()])
         (rows if zoo else self.query_one(Input)).focus()
 
     def on_rows_view_chosen(self, message: RowsView.Chosen) -> None:
         """Start an experiment of the zoo."""
-        self.dismiss(message.key)
+        self._answer(message.key)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Start an experiment file, if there is one."""
+        self._answer(message.value)
+
+    def _answer(self, text: str) -> None:
         try:
-            self.dismiss(str(launch.find_experiment(message.value.strip())))
+            self.dismiss(parse_order(text))
         except ElektronnError as error:
             self.query_one("#trouble", Static).update(str(error))
 
     def action_switch(self) -> None:
-        """Go from the zoo to the line, or back."""
-        field = self.query_one(Input)
-        (self.query_one(RowsView) if field.has_focus else field).focus()
+        """Go from the zoo to the line, taking the name along, or back."""
+        field, rows = self.query_one(Input), self.query_one(RowsView)
+        if field.has_focus:
+            rows.focus()
+            return
+        if not field.value and rows.cursor_key is not None:
+            field.value = f"{rows.cursor_key} "
+        field.focus()
 
     def action_cancel(self) -> None:
         """Start nothing."""

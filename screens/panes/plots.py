@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
+from textual.widgets import Static
 
 from elektronn_tui.session.protocol import Curve, CurveQuery, Curves, GetCurves, Mark, MetricInfo
 
@@ -62,6 +63,7 @@ class PlotsPane(Pane):
 
     DEFAULT_CSS = """
     PlotsPane Plot { height: 1fr; }
+    PlotsPane #no-curves { color: $text-muted; padding: 0 1; }
     """
     pane_name = "plots"
     number = 1
@@ -109,6 +111,10 @@ class PlotsPane(Pane):
         """Ask for as many points as there are columns now."""
         self.fetch()
 
+    def content(self) -> Iterable[Widget]:
+        """Give what is there before the first curve."""
+        yield Static("no curves yet", id="no-curves")
+
     # --- data
 
     def fetch(self) -> None:
@@ -152,7 +158,8 @@ class PlotsPane(Pane):
 
     async def _draw(self) -> None:
         groups = families(name for name in self.metrics if name in self._curves)
-        shown = list(groups.items())[:MOST_PLOTS] or [("loss", [])]
+        shown = list(groups.items())[:MOST_PLOTS]
+        self.query_one("#no-curves").display = not shown
         plots = list(self.query(Plot))
         while len(plots) > len(shown):
             await plots.pop().remove()

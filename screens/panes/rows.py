@@ -314,22 +314,23 @@ class RowsView(ScrollView, can_focus=True):
         index = y - int(self.has_header) + self.scroll_offset.y
         if index >= len(self._rows):
             return Strip.blank(width, base)
-        style = base
-        if index == self._cursor_row:
-            style = base + self.get_component_rich_style("rows--cursor", partial=True)
-        return self._strip(self._rows[index], style, width)
+        on_cursor = index == self._cursor_row
+        style = base + self.get_component_rich_style("rows--cursor", partial=True) if on_cursor else base
+        return self._strip(self._rows[index], style, width, on_cursor and self.has_focus)
 
-    def _strip(self, row: Row, style: Style, width: int) -> Strip:
+    def _strip(self, row: Row, style: Style, width: int, on_cursor: bool = False) -> Strip:
         segments: list[Segment] = []
         for column, cell, room in zip(self.columns, row.cells, self._column_widths, strict=False):
             if not room:
                 continue
             if segments:
                 segments.append(Segment(" " * self._column_gap, style))
-            segments.extend(self._cell(spans(cell), room, column.align, style))
+            segments.extend(self._cell(spans(cell), room, column.align, style, on_cursor))
         return Strip(segments).adjust_cell_length(width, style)
 
-    def _cell(self, pieces: tuple[tuple[str, str], ...], room: int, align: str, style: Style) -> list[Segment]:
+    def _cell(
+        self, pieces: tuple[tuple[str, str], ...], room: int, align: str, style: Style, on_cursor: bool
+    ) -> list[Segment]:
         used = sum(cell_len(text) for text, _ in pieces)
         segments = []
         if used < room and align == "right":
@@ -337,7 +338,8 @@ class RowsView(ScrollView, can_focus=True):
         left = room
         for text, role in pieces:
             length = cell_len(text)
-            own = style + self.get_component_rich_style(f"rows--{role}", partial=True) if role else style
+            plain = not role or (on_cursor and role == "dim")  # grey on the cursor's colour can't be read
+            own = style if plain else style + self.get_component_rich_style(f"rows--{role}", partial=True)
             if length > left or (used > room and length == left):
                 segments.append(Segment(set_cell_size(text, max(0, left - 1)) + "…" * (left > 0), own))
                 left = 0
