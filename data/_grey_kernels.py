@@ -6,17 +6,13 @@ polynomials to 0.6 ms; its error is below 1e-5 of the range.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic as _untyped_intrinsic
+
+from ._compiled import compiled, intrinsic
 
 __all__ = ["vary"]
-
-# Its type says that the typing context is an argument of the calls.
-intrinsic: Any = _untyped_intrinsic
 
 
 @intrinsic
@@ -64,7 +60,7 @@ def _power(value, exponent):  # type: ignore[no-untyped-def]
     return result * _float_of(np.int32(np.int32(whole + np.int32(127)) << np.int32(23)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled
 def vary(values, gain, offset, exponent, scale, shift):  # type: ignore[no-untyped-def]
     """Make ``clip(value * gain + offset, 0, 1) ** exponent * scale + shift`` of each of the flat float32 `values`."""
     gain, offset, exponent = np.float32(gain), np.float32(offset), np.float32(exponent)

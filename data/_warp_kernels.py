@@ -25,14 +25,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic as _untyped_intrinsic
+
+from ._compiled import compiled, intrinsic
 
 __all__ = ["copy_spans", "pack_quads", "row_spans", "sample_linear", "sample_nearest", "sample_quads"]
 
-# Its type says that the typing context is an argument of the calls.
-intrinsic: Any = _untyped_intrinsic
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 _BLOCK = 16
 _ROWS_AHEAD = 8
 
@@ -201,7 +198,7 @@ def _blend(quad, part_y, part_x):  # type: ignore[no-untyped-def]
     return upper + part_y * (lower - upper)
 
 
-@njit(**_OPTIONS)
+@compiled
 def row_spans(corners, shape, spans):  # type: ignore[no-untyped-def]
     """Write to `spans` (int32, ``(rows, 2)``) the begin and end of what a patch touches of each row of its source.
 
@@ -235,7 +232,7 @@ def row_spans(corners, shape, spans):  # type: ignore[no-untyped-def]
                 spans[row, 1] = max(spans[row, 1], min(int(end) + 3, width))
 
 
-@njit(**_OPTIONS)
+@compiled
 def copy_spans(source, strides, shape, spans, target):  # type: ignore[no-untyped-def]
     """Copy the `spans` of a volume of `shape`, in the flat `source` with `strides` (z, y), into the flat `target`."""
     depth, rows, width = shape
@@ -248,7 +245,7 @@ def copy_spans(source, strides, shape, spans, target):  # type: ignore[no-untype
                 _store(target, np.int32(to + x), _load(source, np.int32(at + x)))
 
 
-@njit(**_OPTIONS)
+@compiled
 def pack_quads(source, strides, shape, spans, quads):  # type: ignore[no-untyped-def]
     """Do what `copy_spans` does, and write the four lateral neighbours of each voxel into one word of `quads`.
 
@@ -277,7 +274,7 @@ def pack_quads(source, strides, shape, spans, quads):  # type: ignore[no-untyped
                 quads[to + width - 1] = word(upper | word(lower << (bits + bits)))
 
 
-@njit(**_OPTIONS)
+@compiled
 def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape):  # type: ignore[no-untyped-def]
     """Interpolate linearly in the packed volume of `shape` at ``matrix @ (z, y, x, 1)``, into the flat float32 `patch`.
 
@@ -311,7 +308,7 @@ def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape):  # typ
                     _store(patch, np.int32(first + at), value * scale + shift)
 
 
-@njit(**_OPTIONS)
+@compiled
 def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape):  # type: ignore[no-untyped-def]
     """Do what `sample_quads` does with a flat float32 volume, unpacked: eight loads a voxel."""
     depth, height, width = patch_shape
@@ -353,7 +350,7 @@ def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape):  # t
                     _store(patch, np.int32(first + at), value * scale + shift)
 
 
-@njit(**_OPTIONS)
+@compiled
 def sample_nearest(source, shape, matrix, patch, patch_shape):  # type: ignore[no-untyped-def]
     """Take the voxel of the flat `source` nearest to ``matrix @ (z, y, x, 1)``, into the flat `patch` of any dtype.
 

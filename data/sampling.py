@@ -64,6 +64,7 @@ def sample_raw(
     DataError
         If shapes or dtypes don't fit.
     """
+    box = _native(box)
     _check(box, matrix, out)
     if out.dtype != np.float32:
         raise DataError(f"raw patches are float32, not {out.dtype}")
@@ -113,6 +114,7 @@ def sample_labels(
     DataError
         If shapes don't fit.
     """
+    box = _native(box)
     _check(box, matrix, out)
     if box.dtype == np.bool_:
         box = box.view(np.uint8)
@@ -147,14 +149,18 @@ def warm_up(
         sample_labels(np.zeros((1, 2, 2, 2), source), matrix, np.empty((1, 2, 2, 2), patch))
 
 
+def _native(box: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return box if box.dtype.isnative else box.astype(box.dtype.newbyteorder("="))
+
+
 def _flat(channel: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, int]]:
     """Return the memory of a volume as one flat array, and the strides of z and y in elements: no copy if possible."""
     strides = [stride // channel.itemsize for stride in channel.strides]
     reach = sum(stride * (extent - 1) for stride, extent in zip(strides, channel.shape, strict=True))
     usable = channel.strides[2] == channel.itemsize and min(strides) > 0 and reach < _MOST_VOXELS
     # Read-only arrays are another type to numba, and would be compiled for once more.
-    if not usable or not channel.flags.writeable or not channel.flags.aligned or not channel.dtype.isnative:
-        channel = np.array(channel, channel.dtype.newbyteorder("="), order="C", copy=True)
+    if not usable or not channel.flags.writeable or not channel.flags.aligned:
+        channel = np.array(channel, order="C", copy=True)
         strides = [channel.shape[1] * channel.shape[2], channel.shape[2], 1]
         reach = channel.size - 1
     flat = np.lib.stride_tricks.as_strided(channel, (reach + 1,), (channel.itemsize,))
