@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -130,7 +131,7 @@ class Layer(Node):
         dropout_rate: float,
         gradnet_mode: Any,
     ) -> None:
-        if isinstance(n_f, bool) or int(n_f) != n_f or n_f < 1:
+        if isinstance(n_f, bool) or not isinstance(n_f, int | np.integer) or n_f < 1:
             raise ModelError(f"{type(self).__name__} {self.name!r}: n_f must be a whole number from 1 on, not {n_f!r}.")
         self.n_f = int(n_f)
         title = f"{type(self).__name__} {self.name!r}"
@@ -147,12 +148,13 @@ class Layer(Node):
         if gradnet_mode:
             raise ModelError(f"{title}: gradnet_mode is not available; leave it out.")
         if dropout_rate:
-            self.variables["dropout_rate"] = Variable(
-                float(dropout_rate),
-                0.0,
-                1.0,
-                "share of the outputs that is set to 0 in training",
+            self._add_variable(
+                "dropout_rate",
+                dropout_rate,
+                minimum=0.0,
+                maximum=1.0,
                 exclusive_maximum=True,
+                help="share of the outputs that is set to 0 in training",
             )
 
     def _parameters(

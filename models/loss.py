@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ModelError, ShapeError
+from elektronn_tui.errors import ModelError
 
 from .node import Node, misfit
 from .shape import TaggedShape
@@ -193,13 +193,16 @@ class MultinoulliNLL(Node):
         n_f = self.n_class * self.n_indep
         variable = None
         if not isinstance(class_weights, Node):
-            value = None
-            if class_weights is not None:
-                value = [float(w) for w in np.asarray(class_weights, dtype=float).reshape(-1)]
-                if len(value) != n_f:
-                    raise ShapeError(f"{self.title}: class_weights needs {n_f} entries, but has {len(value)}.")
-            variable = Variable(value, 0.0, None, "weight of each class in the loss", length=n_f, optional=True)
-            self.variables["class_weights"] = variable
+            if isinstance(class_weights, np.ndarray):
+                class_weights = class_weights.reshape(-1).tolist()
+            variable = self._add_variable(
+                "class_weights",
+                class_weights,
+                minimum=0.0,
+                help="weight of each class in the loss",
+                length=n_f,
+                optional=True,
+            )
         self._build(
             NLLOperation(self.n_class, self.n_indep, self.target_is_sparse, float(weakness), variable, self._extra)
         )
@@ -276,7 +279,7 @@ class AggregateLoss(Node):
     Raises
     ------
     ModelError
-        If the numbers of weights and parents differ.
+        If `mixing_weights` is no list with one number for each parent.
     """
 
     def __init__(
@@ -289,15 +292,11 @@ class AggregateLoss(Node):
         super().__init__(parent_nodes, name, print_repr)
         if not self.parents:
             raise ModelError(f"{self.title} needs at least one loss.")
-        weights = [1.0] * len(self.parents)
-        if mixing_weights is not None:
-            if not isinstance(mixing_weights, list | tuple | np.ndarray):
-                raise ModelError(f"{self.title}: mixing_weights must be a list of numbers, not {mixing_weights!r}.")
-            weights = [float(w) for w in mixing_weights]
-        if len(weights) != len(self.parents):
-            raise ModelError(f"{self.title}: {len(self.parents)} losses need as many weights, not {len(weights)}.")
-        variable = Variable(weights, None, None, "weight of each loss in the sum", length=len(weights))
-        self.variables["mixing_weights"] = variable
+        if mixing_weights is None:
+            mixing_weights = [1.0] * len(self.parents)
+        variable = self._add_variable(
+            "mixing_weights", mixing_weights, help="weight of each loss in the sum", length=len(self.parents)
+        )
         self._build(AggregateOperation(variable))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:

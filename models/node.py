@@ -138,6 +138,14 @@ class Node:
         if logger.isEnabledFor(level):
             logger.log(level, "%r", self)
 
+    def _add_variable(self, name: str, value: Any, **limits: Any) -> Variable:
+        """Make a live value; see `Variable`."""
+        try:
+            self.variables[name] = Variable(value, **limits)
+        except ModelError as error:
+            raise ModelError(f"{type(self).__name__} {self.name!r}: {name}: {error}") from None
+        return self.variables[name]
+
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return this node's shape for parents of these shapes.
 

@@ -153,6 +153,15 @@ def test_upconv_repeats_voxels_at_the_start() -> None:
     assert slopes[:, 1].tolist() == [1, 1]
 
 
+def test_upconv_noise_is_small() -> None:
+    torch.manual_seed(0)
+    w = UpConv(image(3, 4, n_f=60), 50, (2, 3)).w.detach().clone()
+    for i in range(50):
+        w[i, i] = torch.nan
+    deviation = float(w[~w.isnan()].std())
+    assert deviation == pytest.approx(0.1 * math.sqrt(2 / ((60 + 50 / 6) * 6)), rel=0.05)
+
+
 def test_upconv_by_its_formula() -> None:
     up = UpConv(image(3, n_f=2), 4, (2,), activation_func="lin", identity_init=False)
     x = torch.randn(1, 2, 3)
@@ -340,6 +349,12 @@ class TestMisfits:
             Conv(raw, 2, (3, 3), activation_func="rleu")
         with pytest.raises(ModelError, match="n_f must be"):
             Conv(raw, 0, (3, 3))
+        for n_f in ("a", 2.5, True):
+            with pytest.raises(ModelError, match="n_f must be"):
+                Conv(raw, n_f, (3, 3))  # type: ignore[arg-type]
+        for rate in (1, 1.5, "a"):
+            with pytest.raises(ModelError, match=r"Conv 'conv': dropout_rate: .*from 0 below 1"):
+                Conv(raw, 2, (3, 3), dropout_rate=rate)  # type: ignore[arg-type]
         with pytest.raises(ModelError, match="mfp"):
             Conv(raw, 2, (3, 3), mfp=True)
         with pytest.raises(ModelError, match="parent must be a node"):
@@ -404,6 +419,8 @@ def test_input_like() -> None:
     assert target.shape.shape == (None, 1, 5, 5)
     assert (target.shape.strides, target.shape.fov, target.shape.offsets) == ((2, 2), (4, 4), (2, 2))
     assert target.dtype == "int64"
+    for shifted in (Crop(conv, (1, 2)), UpConv(conv, 1, (2, 2)), Conv(conv, 1, (3, 3), conv_mode="same")):
+        assert Input_like(shifted).shape.offsets == shifted.shape.offsets
     assert Input_like(target).dtype == "int64"
     assert Input_like(conv.shape, "float32").shape == conv.shape
     with pytest.raises(ModelError, match="needs a dtype"):
