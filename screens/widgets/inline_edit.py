@@ -20,7 +20,8 @@ class _Note(Static):
 
     DEFAULT_CSS = """
     _Note {
-        overlay: screen; position: absolute; width: auto; max-width: 60; height: auto; max-height: 4;
+        overlay: screen; position: absolute; constrain: inside none; width: auto; max-width: 60; height: auto;
+        max-height: 4;
         padding: 0 1; background: $panel; color: $text; display: none;
     }
     _Note.-error { background: $error-muted; color: $text-error; }

@@ -113,6 +113,7 @@ class LogView(ScrollView, can_focus=True):
         self._log_current: int | None = None
         self._log_scrolling = False
         self._log_width = 0
+        self._log_size = Size(0, 0)
 
     # Data -----------------------------------------------------------------------------------------
 
@@ -209,14 +210,16 @@ class LogView(ScrollView, can_focus=True):
     def _log_go(self, top: int) -> None:
         self._log_scrolling = True
         try:
-            self.set_scroll(None, top)
+            self.scroll_target_y = self.scroll_y = top
         finally:
             self._log_scrolling = False
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end, or stop to, when the person scrolls."""
         super().watch_scroll_y(old_value, new_value)
-        if not self._log_scrolling and round(old_value) != round(new_value):
+        # A view that is given another size is scrolled by the layout, not by the person.
+        same_size = self.container_size == self._log_size
+        if same_size and not self._log_scrolling and round(old_value) != round(new_value):
             self.following = round(new_value) + self.scrollable_content_region.height >= self._log_total
 
     # No animation: it would fetch and send every page that it passes.
@@ -248,6 +251,7 @@ class LogView(ScrollView, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         """Keep the newest line in view."""
+        self._log_size = self.container_size
         self._log_resize()
 
     # Search ---------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ async def test_tab_completes_and_escape_closes_then_leaves(size: tuple[int, int]
         await pilot.pause()
         assert app.asked == [("x.m", 0, 3)]
         assert editor.popup.is_open
-        assert editor.popup.region.offset == editor.region.offset + (2, 1), "its names stand below the word"
+        assert editor.popup.region.offset == editor.region.translate((2, 1)).offset, "its names stand below the word"
         assert app.screen.region.contains_region(editor.popup.region)
         await pilot.press("escape")
         assert not editor.popup.is_open

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
 
 from elektronn_tui.errors import SessionError
 from elektronn_tui.screens.widgets.log_view import LogView
@@ -217,3 +219,26 @@ async def test_follows_a_resize() -> None:
         await pilot.resize_terminal(80, 24)
         await settle(pilot)
         assert any(row.endswith("line 99999") for row in rows(app))
+
+
+async def test_the_tail_is_seen_in_a_layout_that_settles_late() -> None:
+    class Nested(LogApp):
+        CSS = "LogView, Static { border: round $primary; height: 1fr; } Static { height: 8; width: 1fr; }"
+
+        def compose(self) -> ComposeResult:
+            with Horizontal():
+                yield Static("left")
+                with Vertical():
+                    yield LogView(self.fetch)
+                    yield Static("below")
+
+    for size in SIZES:
+        app = Nested(total=60, known=60)
+        async with app.run_test(size=size) as pilot:
+            await settle(pilot)
+            assert rows(app)[-1].endswith("line 59")
+            for other in ((100, 16), (90, 36), size):
+                await pilot.resize_terminal(*other)
+                await settle(pilot)
+                assert rows(app)[-1].endswith("line 59")
+                assert app.query_one(LogView).following
