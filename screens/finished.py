@@ -18,11 +18,15 @@ from elektronn_tui.session.protocol import (
     Curves,
     GetCurves,
     GetLog,
+    GetPreview,
+    Image,
     JournalEntry,
     LogLine,
     LogLines,
     Mark,
     MetricInfo,
+    Preview,
+    PreviewInfo,
     Request,
     Status,
     Welcome,
@@ -50,13 +54,15 @@ class FinishedLink:
 
     read_only = True
 
-    def __init__(self, info: SessionInfo, on_change: Callable[[SessionState, frozenset[Part]], None]) -> None:
+    def __init__(
+        self, info: SessionInfo, on_change: Callable[[SessionState, frozenset[Part]], None] = lambda *_: None
+    ) -> None:
         self.info = info
         self.state = SessionState()
         self.welcome: Welcome | None = None
         self._on_change = on_change
         self._run_dir = Path(info.run_dir)
-        self._log: list[LogLine] = []
+        self._log_read: list[LogLine] | None = None
 
     async def run(self) -> None:
         """Read the run."""
@@ -75,11 +81,13 @@ class FinishedLink:
             It would need the session itself.
         """
         if isinstance(message, GetLog):
-            total = len(self._log)
-            first = message.first if message.first >= 0 else max(0, total + message.first)
-            return LogLines(total=total, lines=tuple(self._log[first : first + message.count]))
+            log = await asyncio.to_thread(self._log_lines)
+            first = message.first if message.first >= 0 else max(0, len(log) + message.first)
+            return LogLines(total=len(log), lines=tuple(log[first : first + message.count]))
         if isinstance(message, GetCurves):
             return Curves(curves=await asyncio.to_thread(self._curves, message))
+        if isinstance(message, GetPreview):
+            return await asyncio.to_thread(self._preview)
         raise RequestRefused(f"the session has {self.info.state}; what is seen comes from {self._run_dir}")
 
     def _read(self) -> SessionState:
@@ -87,7 +95,7 @@ class FinishedLink:
         elsewhere = info.state in LIVE_STATES
         text = f"it runs on {info.host}; attach from there" if elsewhere else info.reason
         log = self._log_lines()
-        self._log = log
+        preview = self._newest_preview()
         journal = self._journal()
         status = Status(
             state=info.state,
@@ -108,13 +116,35 @@ class FinishedLink:
             log_tail=tuple(log[-KEPT_LOG:]),
             journal_total=len(journal),
             journal_tail=tuple(journal[-KEPT_JOURNAL:]),
+            preview=PreviewInfo(count=1, step=_step_of(preview), depth=1, captions=("",)) if preview else None,
         )
 
     def _log_lines(self) -> list[LogLine]:
+        if self._log_read is None:
+            try:
+                self._log_read = read_log(self._run_dir / "session.log")
+            except OSError as error:
+                text = f"session.log can't be read: {error}"
+                self._log_read = [LogLine(index=0, time=0.0, level="ERROR", step=0, text=text)]
+        return self._log_read
+
+    def _newest_preview(self) -> Path | None:
+        return max((self._run_dir / "previews").glob("step-*.png"), default=None)
+
+    def _preview(self) -> Preview:
+        """Return the newest picture of ``previews/``, which shows several slices at once."""
+        from PIL import Image as Pillow
+
+        path = self._newest_preview()
+        if path is None:
+            raise RequestRefused(f"there is no preview in {self._run_dir / 'previews'}")
         try:
-            return read_log(self._run_dir / "session.log")
+            with Pillow.open(path) as picture:
+                grey = picture.convert("L")
         except OSError as error:
-            return [LogLine(index=0, time=0.0, level="ERROR", step=0, text=f"session.log can't be read: {error}")]
+            raise RequestRefused(f"{path}: {error}") from error
+        image = Image(caption="", height=grey.height, width=grey.width, pixels=grey.tobytes())
+        return Preview(count=1, index=0, step=_step_of(path), z=0, depth=1, images=(image,))
 
     def _journal(self) -> list[JournalEntry]:
         try:
@@ -136,6 +166,11 @@ class FinishedLink:
 
         with HistoryReader(self._run_dir / "history.sqlite") as history:
             return tuple(history.curve(q.metric, q.first, q.last, q.width).message() for q in message.queries)
+
+
+def _step_of(preview: Path) -> int:
+    digits = preview.stem.removeprefix("step-")
+    return int(digits) if digits.isdigit() else 0
 
 
 def _marks(journal: list[JournalEntry]) -> tuple[Mark, ...]:

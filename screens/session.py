@@ -34,6 +34,7 @@ from elektronn_tui.session.registry import SessionInfo
 
 from .chrome import Banner, KeyLine, StatusLine, TabLine
 from .dialogs import StopQuestion
+from .finished import FinishedLink
 from .link import Link, SessionLink
 from .panes.console import ConsolePane
 from .panes.controls import ControlsPane, receipt_text
@@ -95,6 +96,7 @@ class SessionScreen(Screen[None]):
         self.active = "plots"
         self.zoomed = False
         self._following = False
+        self._archive: FinishedLink | None = None
 
     # --- layout
 
@@ -209,10 +211,24 @@ class SessionScreen(Screen[None]):
             return False
         return True
 
+    async def request(self, message: Request) -> Answer:
+        """Send a request; to the files that it left when the session is over.
+
+        Raises
+        ------
+        SessionError
+            It was refused, or nobody could answer.
+        """
+        if self.state.link == "ended" and isinstance(self.link, SessionLink):
+            if self._archive is None:
+                self._archive = FinishedLink(self.info)
+            return await self._archive.request(message)
+        return await self.link.request(message)
+
     async def ask(self, message: Request) -> Answer | None:
         """Send a request; a refusal is shown and gives None."""
         try:
-            return await self.link.request(message)
+            return await self.request(message)
         except RequestRefused as error:
             self.say(error.reason, "bad")
         except SessionError as error:
@@ -228,9 +244,9 @@ class SessionScreen(Screen[None]):
                 self.say(answer.text or done)
 
         if self.may_write():
-            self._work(send())
+            self._work(send)
 
-    def _work(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _work(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self.run_worker(work, group="requests")
 
     # --- actions: training
@@ -264,7 +280,7 @@ class SessionScreen(Screen[None]):
         """Give the selected control back to its schedule."""
         if self.may_write():
             await self.action_pane("controls")
-            self._work(self.query_one(ControlsPane).unpin())
+            self._work(self.query_one(ControlsPane).unpin)
 
     def action_save(self) -> None:
         """Write a checkpoint."""
@@ -290,7 +306,7 @@ class SessionScreen(Screen[None]):
                 self.say("the loop waits for the console" if mode == "hold" else "the loop goes on")
 
         if self.may_write():
-            self._work(switch())
+            self._work(switch)
 
     async def edit_control(self, name: str) -> None:
         """Go to a control and edit it."""

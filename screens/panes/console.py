@@ -225,11 +225,11 @@ class ConsolePane(Pane):
     async def _complete(self, code: str, row: int, column: int) -> Completions | None:
         """Complete from live objects at once; what jedi knows is added when it comes."""
         try:
-            quick = await self.session.link.request(Complete(code=code, line=row, column=column, fast=True))
+            quick = await self.session.request(Complete(code=code, line=row, column=column, fast=True))
             if isinstance(quick, Completions) and quick.items:
                 self.run_worker(self._complete_more(quick, code, row, column), group="jedi", exclusive=True)
                 return quick
-            full = await self.session.link.request(Complete(code=code, line=row, column=column))
+            full = await self.session.request(Complete(code=code, line=row, column=column))
         except SessionError as error:
             self.session.say(str(error), "bad")
             return None
@@ -240,7 +240,7 @@ class ConsolePane(Pane):
 
     async def _complete_more(self, quick: Completions, code: str, row: int, column: int) -> None:
         try:
-            full = await self.session.link.request(Complete(code=code, line=row, column=column))
+            full = await self.session.request(Complete(code=code, line=row, column=column))
         except SessionError:
             return
         editor = self.editor

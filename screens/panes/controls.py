@@ -129,7 +129,7 @@ class ControlsPane(Pane):
             try:
                 control.parse(entered)
             except ControlError as error:
-                return str(error)
+                return str(error).removeprefix(f"{name}: ")
             return None
 
         editor = InlineEdit(

@@ -64,7 +64,7 @@ class LogPane(Pane):
         self._pushed = state.log_total
 
     async def _fetch(self, first: int, wanted: int) -> Sequence[LogLine]:
-        answer = await self.session.link.request(GetLog(first=first, count=wanted))
+        answer = await self.session.request(GetLog(first=first, count=wanted))
         return answer.lines if isinstance(answer, LogLines) else ()
 
     # --- filter

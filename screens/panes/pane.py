@@ -61,11 +61,11 @@ class Pane(Vertical):
     def draw_title(self) -> None:
         """Draw the top line anew: the name, unless the tabs show it, and what was given beside it."""
         single, active = self.has_class("-alone"), self.has_class("-active")
-        name = "" if single else f" {self.number} {self.pane_name} "
-        title = Content.assemble((name, "bold reverse" if active else ""), " " if name else "", self._title_more)
+        name = "" if single else f"{self.number} {self.pane_name}"
+        title = Content.assemble((name, "bold reverse" if active else ""), "  " if name and self._title_more else "", self._title_more)
         self.set_class(single and not self._title_more, "-untitled")
         if title != self.border_title:
-            self.border_title = title.rstrip()
+            self.border_title = title
 
     async def build(self) -> None:
         """Mount the content, once, and show the present state."""
