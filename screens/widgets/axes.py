@@ -37,7 +37,7 @@ def snap(low: float, high: float, count: int) -> tuple[float, float]:
         Range that contains the data; never empty.
     """
     # What differs by less than this is the rounding of one value.
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-100):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     half = _round_step(high - low, count) / 2
