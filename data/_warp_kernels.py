@@ -14,7 +14,8 @@ What makes them fast (``tests/benchmarks/warp.py`` measures it against `torch.nn
 * Every load is of 32 or 64 bits with an int32 index, so that LLVM can gather. It would rather not: see `_tune`.
 * Rows are walked in whole blocks of 16, and a last block that overlaps the one before: no scalar remainder.
 
-Every coordinate is clamped to the source, so that no matrix, however wrong, reads outside of it.
+Coordinates are clamped to the source unless all corners of the patch were seen to lie in it, so that no matrix, however
+wrong, reads outside of it.
 """
 
 from __future__ import annotations
@@ -204,17 +205,17 @@ def row_spans(corners, shape, spans):  # type: ignore[no-untyped-def]
 
     `corners` (float64, ``(8, 3)``) are the patch's corners in the source. What lies between them is convex, so that its
     rim on a row is that of the lines between any two of them. One voxel is added all around for rounding, and one for
-    the neighbours.
+    the neighbours. Returns whether the patch lies inside of the source; if not, the spans are whole rows.
     """
     rows, width = shape[1], shape[2]
     inside = True
     for corner in range(8):
         for axis in range(3):
-            inside &= -0.01 < corners[corner, axis] < shape[axis] - 0.99
+            inside &= -2e-4 < corners[corner, axis] < shape[axis] - 1 + 2e-4
     if not inside:
         # What is out of the source takes its values from the rim, anywhere on it.
         spans[:, 0], spans[:, 1] = 0, width
-        return
+        return False
     spans[:, 0], spans[:, 1] = width, 0
     for a in range(8):
         for b in range(8):
@@ -230,6 +231,7 @@ def row_spans(corners, shape, spans):  # type: ignore[no-untyped-def]
                     begin, end = min(x_a, x_b), max(x_a, x_b)
                 spans[row, 0] = min(spans[row, 0], max(int(begin) - 1, 0))
                 spans[row, 1] = max(spans[row, 1], min(int(end) + 3, width))
+    return True
 
 
 @compiled
@@ -275,10 +277,10 @@ def pack_quads(source, strides, shape, spans, quads):  # type: ignore[no-untyped
 
 
 @compiled
-def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape):  # type: ignore[no-untyped-def]
+def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape, inside):  # type: ignore[no-untyped-def]
     """Interpolate linearly in the packed volume of `shape` at ``matrix @ (z, y, x, 1)``, into the flat float32 `patch`.
 
-    A voxel becomes ``value * scale + shift``.
+    A voxel becomes ``value * scale + shift``. `inside` is what `row_spans` returned: coordinates need no clamp.
     """
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
@@ -295,9 +297,11 @@ def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape):  # typ
                     at = np.int32(begin + np.int32(x))
                     along = np.float32(at)
                     nearness = np.float32(1) / (start_w + step_w * along)
-                    at_z = _clamp((start_z + step_z * along) * nearness, last_z)
-                    at_y = _clamp((start_y + step_y * along) * nearness, last_y)
-                    at_x = _clamp((start_x + step_x * along) * nearness, last_x)
+                    at_z = (start_z + step_z * along) * nearness
+                    at_y = (start_y + step_y * along) * nearness
+                    at_x = (start_x + step_x * along) * nearness
+                    if not inside:
+                        at_z, at_y, at_x = _clamp(at_z, last_z), _clamp(at_y, last_y), _clamp(at_x, last_x)
                     k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
                     near = _offset(k, j, i, plane_size, row_size)
                     far = np.int32(near + (plane_size if k < plane_last else np.int32(0)))

@@ -75,13 +75,13 @@ def sample_raw(
     if word is None and box.dtype != np.float32:
         box = box.astype(np.float32)
     shape = box.shape[1:]
-    spans = _spans(matrix, shape, out.shape[1:])
+    spans, inside = _spans(matrix, shape, out.shape[1:])
     packed = scratch.elements(box[0].size, word or np.float32)
     for channel, patch, factor, term in zip(box, out, factors, terms, strict=True):
         source, strides = _flat(channel)
         if word is not None:
             kernels.pack_quads(source, strides, shape, spans, packed)
-            kernels.sample_quads(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape)
+            kernels.sample_quads(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape, inside)
         else:
             kernels.copy_spans(source, strides, shape, spans, packed)
             kernels.sample_linear(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape)
@@ -122,7 +122,7 @@ def sample_labels(
         raise DataError(f"labels are integers, booleans or floats, not {box.dtype}")
     scratch = scratch or Scratch()
     shape = box.shape[1:]
-    spans = _spans(matrix, shape, out.shape[1:])
+    spans, _ = _spans(matrix, shape, out.shape[1:])
     packed = scratch.elements(box[0].size, box.dtype)
     for channel, patch in zip(box, out, strict=True):
         kernels.copy_spans(*_flat(channel), shape, spans, packed)
@@ -169,16 +169,16 @@ def _flat(channel: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, int]]
 
 def _spans(
     matrix: npt.NDArray[np.float64], shape: tuple[int, ...], patch_shape: tuple[int, ...]
-) -> npt.NDArray[np.int32]:
+) -> tuple[npt.NDArray[np.int32], bool]:
     corners = np.array([(z, y, x, 1.0) for z in (0, 1) for y in (0, 1) for x in (0, 1)])
     corners[:, :3] *= np.asarray(patch_shape) - 1
     corners = corners @ matrix.T
-    # A point at or behind infinity counts as outside of the source.
-    behind = corners[:, 3:] <= 0
+    # Points near or behind infinity count as outside of the source: float32 can't tell where they are.
+    behind = ~(corners[:, 3:] > 0.05)
     corners = np.where(behind, -1.0, corners[:, :3] / np.where(behind, 1.0, corners[:, 3:]))
     spans = np.empty((shape[1], 2), np.int32)
-    kernels.row_spans(corners, shape, spans)
-    return spans
+    inside = kernels.row_spans(corners, shape, spans)
+    return spans, inside
 
 
 def _check(box: npt.NDArray[Any], matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
