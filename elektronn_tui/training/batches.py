@@ -111,14 +111,14 @@ class Feeder:
 
 
 def batch_maker(
-    patches: Patches, plan: Callable[[], DataPlan], settings: Callable[[float, float], AugmentSettings]
+    patches: Patches, plan: Callable[[], DataPlan], augmentation: AugmentSettings
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """Return what makes the batch of a step, for a `Prefetcher`: a function of the step and the plan alone."""
 
     def make(step: int) -> dict[str, np.ndarray]:
         now = plan()
-        augmentation = settings(now.value("warp", step), now.value("grey", step))
-        return patches.batch(now.examples(step), augmentation)
+        settings = replace(augmentation, warp=now.value("warp", step), grey=now.value("grey", step))
+        return patches.batch(now.examples(step), settings)
 
     return make
 

@@ -77,6 +77,11 @@ class Confusion:
         recall = self.recall
         return float(1.0 - np.nanmean(recall)) if np.isfinite(recall).any() else float("nan")
 
+    def errors(self) -> dict[str, float]:
+        """Return the error and, where every class occurs, the balanced error: what few voxels can tell."""
+        every = (self.counts.sum(axis=1) > 0).all()
+        return {"error": self.error} | ({"balanced_error": self.balanced_error} if every else {})
+
     def metrics(self, prefix: str = "valid_") -> dict[str, float]:
         """Return error, balanced error, and per class recall, precision and IoU; for two classes those of class 1.
 

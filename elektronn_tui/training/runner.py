@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ExperimentError
 from elektronn_tui.session.protocol import NodeInfo
 
+from .settings import plain
+
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
@@ -51,12 +53,6 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     torch.manual_seed(experiment.seed)
     np.random.seed(experiment.seed % 2**32)
     random.seed(experiment.seed)
-    config = {
-        "experiment": experiment.to_dict(),
-        "resources": resources.to_dict(),
-        "environment": environment(),
-    }
-    _write_json(Path(session.run_dir) / "config.json", config)
     for name, reason in resources.reasons.items():
         session.logger.info("%s: %s (%s)", name, getattr(resources, name), reason)
     session.set_status(phase="building the network", steps=experiment.steps)
@@ -65,6 +61,16 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     session.set_status(phase="opening the data")
     trainer = Trainer(experiment, model, experiment.data.open(), session, resources)
     session.namespace.update(console_namespace(trainer))
+    augmentation = trainer.augmentation
+    config = {
+        "experiment": experiment.to_dict()
+        | {"warp_args": plain(augmentation.warp_args), "grey_args": plain(augmentation.grey_args)},
+        "scaling": model.scaling,
+        "controls": trainer.controls.state(),
+        "resources": resources.to_dict(),
+        "environment": environment(),
+    }
+    _write_json(Path(session.run_dir) / "config.json", config)
     return trainer
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from elektronn_tui.data import AugmentSettings, Geometry, Patches, Prefetcher, Scaling, validation_examples
+from elektronn_tui.data import AugmentSettings, Geometry, Grey, Patches, Prefetcher, Scaling, Warp, validation_examples
 from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
 
 from .batches import DataPlan, Feeder, batch_maker
@@ -60,6 +60,8 @@ class Trainer:
         What the controls of the trainer itself set: steps, batch_size, warp, grey, ...
     batch : dict
         The last batch, as arrays.
+    augmentation : AugmentSettings
+        How far examples are varied; how often is for the controls ``warp`` and ``grey`` to say.
     """
 
     def __init__(
@@ -100,13 +102,13 @@ class Trainer:
     def run(self) -> None:
         """Train until all steps are made, the time is over, or the session says stop."""
         self.session.set_status(steps=self.settings["steps"], phase="")
-        if self.settings["preview_every"]:
-            self.preview()
         with contextlib.closing(self.prefetcher):
             while self.step < self.settings["steps"] and not self._out_of_time():
                 if not self.session.safe_point(self.step):
                     return
                 try:
+                    if self._previewed < 0 and self.settings["preview_every"]:
+                        self.preview()  # before the first step: what the data look like can be seen at once
                     if self.make_step():
                         self.after_step()
                 except Exception as error:
@@ -144,8 +146,7 @@ class Trainer:
             metrics[node.name] = float(output.detach().float().mean())
         if measure:
             counts = confusion(outputs[-1].detach(), feeds[self._target.name])
-            found = Confusion(counts.cpu().numpy())
-            metrics |= {"error": found.error, "balanced_error": found.balanced_error}
+            metrics |= Confusion(counts.cpu().numpy()).errors()
         if measure or step == 1:
             metrics["lr"] = self.optimiser.param_groups[0]["lr"]
         self.session.publish(step, metrics)
@@ -201,6 +202,7 @@ class Trainer:
 
     def preview(self) -> None:
         """Predict the preview region and show it; a failure is logged and never stops the training."""
+        self._previewed = self.step
         if self._preview is None:
             return
         try:
@@ -208,7 +210,6 @@ class Trainer:
                 volumes = self._preview()
                 self.session.add_preview(self._preview.info(self.step, volumes), volumes)
                 write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes)
-            self._previewed = self.step
         except (ElektronnError, RuntimeError, ValueError, OSError) as error:
             self.session.logger.error("the preview failed: %s", error, exc_info=error)
 
@@ -241,11 +242,11 @@ class Trainer:
         self.patches = Patches(volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes)
         self.patches.warm_up()
         model.scaling = self.patches.scaling.to_dict()
-        given = {"warp_args": experiment.warp_args, "grey_args": experiment.grey_args}
-        given = {name: value for name, value in given.items() if value is not None}
-        make = batch_maker(
-            self.patches, lambda: self._plan, lambda warp, grey: AugmentSettings(warp=warp, grey=grey, **given)
+        self.augmentation = AugmentSettings(
+            warp_args=experiment.warp_args or Warp(anisotropy=_anisotropy(volumes)),
+            grey_args=experiment.grey_args or Grey(),
         )
+        make = batch_maker(self.patches, lambda: self._plan, self.augmentation)
         self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
         self.validation: Validation | None = None
         if volumes.valid:
@@ -331,6 +332,12 @@ class Trainer:
             yield
         finally:
             self.session.set_status(phase="")
+
+
+def _anisotropy(volumes: Volumes) -> float:
+    """Return how much longer voxels are in z than in y and x; 1 where the volumes don't say."""
+    sizes = [pair.raw.voxel_size for pair in volumes.train if pair.raw.voxel_size is not None]
+    return 2 * sizes[0][0] / (sizes[0][1] + sizes[0][2]) if sizes else 1.0
 
 
 def _due(step: int, every: int) -> bool:

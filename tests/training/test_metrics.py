@@ -64,6 +64,11 @@ def test_classes_that_never_occur_are_left_out():
     assert np.isnan(empty.error)
 
 
+def test_a_batch_without_a_class_has_no_balanced_error():
+    assert Confusion(np.array([[5, 0], [0, 0]])).errors() == {"error": 0.0}
+    assert Confusion(np.array([[3, 1], [1, 1]])).errors() == pytest.approx({"error": 1 / 3, "balanced_error": 0.375})
+
+
 def test_many_classes_are_measured_each():
     metrics = Confusion(np.diag([1, 2, 3])).metrics("")
     assert metrics["iou"] == metrics["iou_2"] == metrics["recall_0"] == 1.0

@@ -418,6 +418,10 @@ def test_config_graph_and_namespace(make_session, make_experiment):
     assert config["experiment"]["optimiser"]["name"] == "Adam"
     assert config["resources"]["precision"] == "fp32"
     assert config["resources"]["torch_threads"] == 1
+    assert config["experiment"]["warp_args"]["anisotropy"] == 1.0
+    assert config["experiment"]["grey_args"]["kind"] == "Grey"
+    assert config["scaling"] == {"mean": [0.0], "std": [255.0]}
+    assert config["controls"]["lr"]["value"] == 0.01
     assert config["environment"]["packages"]["torch"] == metadata.version("torch")
     roles = {node.name: node.role for node in session.graph}
     assert roles == {
@@ -445,3 +449,36 @@ def test_demo_data_are_opened(make_session, make_experiment):
     trainer.run()
     assert set(session.metrics["valid_balanced_error"]) == {1, 2}
     assert len(session.previews) == 3
+
+
+def test_warps_know_how_long_the_voxels_are(make_session, make_experiment):
+    class Anisotropic:
+        def open(self):
+            from elektronn_tui.data import ArraySource, Pair
+
+            raw = ArraySource(np.zeros((20, 60, 60), np.uint8), voxel_size=(50, 4, 6))
+            return Volumes([Pair(raw, np.zeros((20, 60, 60), np.uint8))])
+
+    trainer = build(make_experiment(data=Anisotropic()), make_session())
+    trainer.prefetcher.close()
+    assert trainer.augmentation.warp_args.anisotropy == 10.0
+
+
+def test_networks_for_images_are_trained_on_sections(make_session, make_experiment):
+    def flat_model():
+        from elektronn_tui.models import AggregateLoss, Conv, Input, Input_like, Model, MultinoulliNLL, Softmax
+
+        raw = Input((1, 1, 21, 21), "b,f,y,x", name="raw")
+        out = Conv(Conv(raw, 4, (4, 4), (2, 2)), 2, (1, 1), activation_func="lin")
+        probs = Softmax(out, name="probs")
+        target = Input_like(probs, override_f=1, dtype="int64", name="target")
+        nll = MultinoulliNLL(probs, target, target_is_sparse=True, name="nll")
+        return Model(input_node=raw, target_node=target, loss_node=AggregateLoss([nll]), prediction_node=probs)
+
+    session = make_session()
+    trainer = build(make_experiment(model=flat_model, steps=100, validate_every=100, preview_every=100), session)
+    trainer.run()
+    assert session.metrics["valid_balanced_error"][100] < 0.15
+    assert session.namespace["debugbatch"]()["raw"].shape == (1, 1, 1, 21, 21)
+    (_, volumes) = session.previews[-1]
+    assert ((volumes["prediction"] > 127) == (volumes["target"] > 127)).mean() > 0.8
