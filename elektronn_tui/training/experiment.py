@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
 from .datasets import DemoData, VolumeData
+from .examples import examples
 from .schedules import Schedule
 from .settings import from_text, plain, replaced, setting, settings
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
-__all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "load_experiment", "zoo_names"]
+__all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "load_experiment"]
 
 OPTIMISERS = ("SGD", "Adam", "AdamW", "AdaGrad", "AdaDelta", "RAdam")
 
@@ -189,18 +190,6 @@ class Experiment:
 _SHORT = {"lr", "weight_decay", "momentum", "betas", "nesterov", "rho", "eps"}
 
 
-def zoo_names() -> tuple[str, ...]:
-    """Return the names of the experiments that come with the package."""
-    return tuple(sorted(path.stem for path in _zoo().glob("*.py") if not path.stem.startswith("_")))
-
-
-def _zoo() -> Path:
-    # Found beside this package: importing elektronn_tui.models would import torch.
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "models" / "zoo"
-    return inside if inside.is_dir() else package.parent / "models" / "zoo"
-
-
 def experiment_path(source: str | Path) -> Path:
     """Return the file of an experiment, given as a path or a name in the zoo.
 
@@ -212,9 +201,10 @@ def experiment_path(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.is_file():
         return path.resolve()
-    if str(source) in zoo_names():
-        return _zoo() / f"{source}.py"
-    near = did_you_mean(str(source), zoo_names())
+    zoo = examples()
+    if str(source) in zoo:
+        return zoo[str(source)].path
+    near = did_you_mean(str(source), zoo)
     if path.is_dir():
         raise ExperimentError(f"{source}: it is a folder; an experiment is a Python file.{near}")
     raise ExperimentError(f"{source}: there is no such file, nor an experiment of that name in the zoo.{near}")

@@ -194,6 +194,12 @@ def test_missing_files_and_unknown_names(tmp_path):
         load_experiment(tmp_path)
 
 
+def test_the_zoo_goes_by_name():
+    assert load_experiment("membranes", ["steps=3"]).steps == 3
+    with pytest.raises(ExperimentError, match="Did you mean 'membranes'"):
+        load_experiment("membrane")
+
+
 def test_comprehensions_helpers_and_dataclasses_see_the_file_s_variables(write):
     made = load_experiment(
         write(
