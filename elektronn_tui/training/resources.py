@@ -86,7 +86,7 @@ def choose(experiment: Experiment) -> Resources:
 def has_fast_bf16(kind: str) -> bool:
     """Tell whether a kind of device computes bf16 faster than float32."""
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = cpu_flags()
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})  # the last is ARM's
 

@@ -102,6 +102,8 @@ class Trainer:
     def run(self) -> None:
         """Train until all steps are made, the time is over, or the session says stop."""
         self.session.set_status(steps=self.settings["steps"], phase="")
+        if self.settings["on_nan"] == "rollback" and self.step == 0:
+            self._write_checkpoint()  # something to go back to
         with contextlib.closing(self.prefetcher):
             while self.step < self.settings["steps"] and not self._out_of_time():
                 if not self.session.safe_point(self.step):

@@ -37,7 +37,9 @@ def on_bad_loss(trainer: Trainer, value: float, step: int) -> None:
     """
     session, policy = trainer.session, trainer.settings["on_nan"]
     kept = _keep_batch(trainer, step)
-    reason = f"the loss is {value} at step {step}; the batch is in {kept}"
+    reason = f"the loss is {value} at step {step}; " + (
+        f"the batch is in {kept}" if kept else "no more batches are kept"
+    )
     session.logger.warning("%s", reason)
     session.mark("nan", f"loss {value}", step)
     if policy == "stop":
@@ -50,13 +52,14 @@ def on_bad_loss(trainer: Trainer, value: float, step: int) -> None:
         session.pause(reason)
 
 
-def _keep_batch(trainer: Trainer, step: int) -> Path:
+def _keep_batch(trainer: Trainer, step: int) -> Path | None:
     folder = Path(trainer.session.run_dir) / "bad-batches"
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:09d}-example-{trainer.example - len(trainer.batch['raw']):09d}.npz"
-    if len(list(folder.iterdir())) < KEPT_BATCHES:
-        arrays: dict[str, Any] = {key: np.asarray(array) for key, array in trainer.batch.items()}
-        np.savez_compressed(path, **arrays)
+    if len(list(folder.iterdir())) >= KEPT_BATCHES:
+        return None
+    arrays: dict[str, Any] = {key: np.asarray(array) for key, array in trainer.batch.items()}
+    np.savez_compressed(path, **arrays)
     return path
 
 

@@ -321,9 +321,18 @@ def test_nan_rolls_back_to_the_last_good_checkpoint(make_session, make_experimen
     assert not session.pauses
 
 
-def test_nan_without_a_checkpoint_pauses_instead(make_session, make_experiment):
+def test_nan_at_the_very_first_step_rolls_back_to_the_start(make_session, make_experiment):
     session = make_session()
     trainer = build(make_experiment(on_nan="rollback"), session)
+    poison(trainer, {1})
+    trainer.run()
+    assert [text for _, text, _ in session.records] == ["rolled back to the weights of step 0, lr 0.01 → 0.005"]
+    assert trainer.step == 6
+
+
+def test_nan_without_a_checkpoint_pauses_instead(make_session, make_experiment):
+    session = make_session(at={0: lambda session: session.controls.set("on_nan", "rollback")})
+    trainer = build(make_experiment(), session)
     poison(trainer, {1})
     trainer.run()
     assert len(session.pauses) == 1
@@ -337,6 +346,8 @@ def test_nan_that_does_not_go_away_pauses_in_the_end(make_session, make_experime
     trainer.run()
     assert len(session.records) == 5
     assert len(session.pauses) == 2
+    assert len(list((session.run_dir / "bad-batches").iterdir())) == 5
+    assert "no more batches are kept" in session.pauses[-1]
 
 
 def test_nan_stops(make_session, make_experiment):
