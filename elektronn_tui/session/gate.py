@@ -30,11 +30,15 @@ class Gate:
     AGAIN = 0.25
     """Seconds after which a function that goes on in spite of an interrupt can be interrupted again."""
 
+    KNOCK = 0.02
+    """Seconds between two signals for one interrupt, until the handler ran."""
+
     def __init__(self) -> None:
         self.token = 0
         self._wanted = 0
         self._open = False
         self._last = float("-inf")
+        self._handled = 0
 
     def install(self) -> None:
         """Take over the signal; called on the main thread."""
@@ -42,7 +46,22 @@ class Gate:
 
     def interrupt(self, token: int) -> None:
         """Raise KeyboardInterrupt in the function that runs under `token`, if it still does; from any thread."""
+        handled = self._handled
         self._wanted = token
+        self._knock()
+
+        def insist() -> None:
+            # A signal that comes just before the thread blocks in the system does not wake it: knock again.
+            while True:
+                time.sleep(self.KNOCK)
+                if self._handled != handled or not self._open or self.token != token:
+                    return
+                self._knock()
+
+        threading.Thread(target=insist, name="interrupt", daemon=True).start()
+
+    @staticmethod
+    def _knock() -> None:
         main = threading.main_thread().ident
         if main is not None:
             signal.pthread_kill(main, SIGNAL)
@@ -54,6 +73,8 @@ class Gate:
         try:
             try:
                 self._open = True
+                if self._wanted == token:  # it came before there was anything to interrupt
+                    raise KeyboardInterrupt
                 function()
             finally:
                 self._open = False  # a signal on the way in here is caught by the outer except
@@ -63,6 +84,7 @@ class Gate:
             return False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._handled += 1
         now = time.monotonic()
         if self._open and self._wanted == self.token and now - self._last > self.AGAIN:
             self._last = now  # one in flight: a second would hit the clean-up that the first began

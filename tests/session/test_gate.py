@@ -83,8 +83,13 @@ started = threading.Event()
 threading.Thread(target=twice).start()
 print(gate.run(9, stubborn))
 gate.interrupt(9)  # too late: it is over
-gate.interrupt(12)
 print(gate.run(10, lambda: time.sleep(0.01)))
+def told_of_another():
+    gate.interrupt(9)  # meant for one that is over
+    time.sleep(0.01)
+print(gate.run(11, told_of_another))
+gate.interrupt(12)  # too early: it begins now
+print(gate.run(12, lambda: time.sleep(60)))
 """
 
 
@@ -96,4 +101,4 @@ def test_of_three_thousand_interrupts_none_hits_a_step() -> None:
 
 def test_what_blocks_is_interrupted_and_what_goes_on_can_be_again() -> None:
     output = subprocess.check_output([sys.executable, "-c", BLOCKING], text=True, timeout=60)
-    assert output.split() == ["False", "False", "False", "False", "True"]
+    assert output.split() == ["False", "False", "False", "False", "True", "True", "False"]

@@ -20,6 +20,7 @@ from elektronn_tui.errors import SessionError
 from elektronn_tui.session.blocking import BlockingClient, ask
 from elektronn_tui.session.connection import FULL
 from elektronn_tui.session.errors import ConnectError, ConnectionLost, RequestRefused, RequestUnsupported
+from elektronn_tui.session.feed import Cursor, Feed
 from elektronn_tui.session.protocol import (
     HEADER_SIZE,
     CurveQuery,
@@ -230,6 +231,30 @@ def test_snapshot_and_deltas_follow_without_gap_or_repetition(loop: FakeLoop) ->
             assert known["controls"]["lr"].value == 0.19
             assert known["log"] == list(range(known["log"][0], known["log"][0] + len(known["log"])))
             assert known["journal"] == list(range(1, 21))
+
+
+def test_a_snapshot_is_of_its_cursors_moment_whatever_came_since(loop: FakeLoop) -> None:
+    session, cursor = loop.session, Cursor()
+    feed = Feed(session)
+    session.logger.info("before")
+    feed.delta(cursor)
+    session.logger.info("since")
+    session.mark("edit", "since")
+    session.console.note("since")
+    session.console.gather()
+    session.record("policy", "since")
+    snapshot = feed.snapshot(cursor)
+    assert snapshot.log_tail[-1].text == "before"
+    assert snapshot.log_total == snapshot.log_tail[-1].index + 1
+    assert (snapshot.marks, snapshot.console, snapshot.journal_tail) == ((), (), ())
+    delta = feed.delta(cursor)
+    assert delta is not None
+    assert delta.sequence == snapshot.sequence + 1
+    assert delta.log_tail is not None
+    assert [line.text for line in delta.log_tail] == ["since"]
+    assert len(delta.marks or ()) == 2
+    assert [len(part or ()) for part in (delta.console, delta.journal_tail)] == [1, 1]
+    assert feed.delta(Cursor(sequence=5), urgent=True) is not None
 
 
 def test_what_is_urgent_does_not_wait_for_the_rate(loop: FakeLoop) -> None:
