@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -52,7 +53,7 @@ class ElektronnApp(App[None]):
 
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_commands}
-    CSS_PATH = "session.tcss"
+    CSS_PATH = Path(__file__).with_name("session.tcss")
     COMMAND_PALETTE_BINDING = "ctrl+p"
     TITLE = "elektronn"
     DEFAULT_MODE = "screen-0"

@@ -21,7 +21,7 @@ Choice = tuple[str, str, str]
 
 
 class ChoiceDialog(ModalScreen[str | None]):
-    """A question with a few answers, each with a key; Esc and ``n`` answer None."""
+    """A question with a few answers, each with a key; Esc, n and q answer None."""
 
     DEFAULT_CSS = """
     ChoiceDialog { align: center middle; background: transparent; }
@@ -30,7 +30,7 @@ class ChoiceDialog(ModalScreen[str | None]):
     ChoiceDialog Static { width: auto; max-width: 70; }
     ChoiceDialog .choices { margin-top: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "answer('')", "cancel", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,n,q", "answer('')", "cancel", show=False)]
 
     def __init__(self, title: str, text: str, choices: Iterable[Choice]) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class StopQuestion(ChoiceDialog):
     def __init__(self, name: str, where: str) -> None:
         super().__init__(
             "stop the session?",
-            f"{name} is at {where}. Stopping ends its training for good;\nq only leaves, and lets it go on.",
-            (("y", "stop", "stop at the next step, with a checkpoint"), ("n", "now", "stop now, without a checkpoint")),
+            f"{name} is at {where}. Stopping ends its training. To leave and let it go on, press q instead.",
+            (("y", "stop", "stop at the next step, with a checkpoint"), ("x", "now", "stop now, without a checkpoint")),
         )
 
 

@@ -51,17 +51,18 @@ def number(value: float | None) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Return a control's value as it would be typed."""
+    """Return a control's value as it would be typed, in at most seven digits."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
-            mantissa, exponent = f"{value:e}".split("e")
+        if value != 0 and math.isfinite(value) and (abs(value) < 1e-3 or abs(value) >= 1e6):
+            mantissa, exponent = f"{value:.6e}".split("e")
             mantissa = mantissa.rstrip("0")
             return f"{mantissa}0e{int(exponent)}" if mantissa.endswith(".") else f"{mantissa}e{int(exponent)}"
-        return repr(value)
+        text = f"{value:.7g}"
+        return text if "." in text or not text.lstrip("-").isdigit() else f"{text}.0"
     if isinstance(value, (list, tuple)):
         return ", ".join(value_text(item) for item in value)
     return str(value)

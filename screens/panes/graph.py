@@ -123,12 +123,17 @@ def _row(node: NodeInfo, lead: str, total: float) -> Row:
             name,
             ((node.kind, "dim"),),
             shape,
-            ((",".join(map(str, node.fov)) if any(extent != 1 for extent in node.fov) else "", "dim"),),
+            ((_fov(node.fov), "dim"),),
             ((strides, "dim"),),
             ((size(node.params) if node.params else "", "dim"),),
             f"{percent:.0f} %" if percent >= 0.5 else "",
         ),
     )
+
+
+def _fov(fov: tuple[int, ...]) -> str:
+    """Return a field of view; nothing for a single voxel, or where branches make it differ from voxel to voxel."""
+    return ",".join(map(str, fov)) if all(extent > 0 for extent in fov) and any(extent > 1 for extent in fov) else ""
 
 
 class GraphPane(Pane):
@@ -187,8 +192,8 @@ class GraphPane(Pane):
             facts.append("of " + ", ".join(node.parents))
         if node.tags:
             facts.append(f"axes {node.tags}")
-        if any(node.fov):
-            facts.append(f"fov {','.join(map(str, node.fov))}")
+        if _fov(node.fov):
+            facts.append(f"fov {_fov(node.fov)}")
         if any(node.offsets):
             facts.append(f"offset {','.join(map(str, node.offsets))}")
         if node.params:

@@ -41,6 +41,7 @@ class Pane(Vertical):
         self._building = False
         self.filter_text = ""
         self._title_more = ""
+        self._title_drawn = ("", False)
         self.set_title()
 
     @property
@@ -62,9 +63,14 @@ class Pane(Vertical):
         """Draw the top line anew: the name, unless the tabs show it, and what was given beside it."""
         single, active = self.has_class("-alone"), self.has_class("-active")
         name = "" if single else f"{self.number} {self.pane_name}"
-        title = Content.assemble((name, "bold reverse" if active else ""), "  " if name and self._title_more else "", self._title_more)
+        # Textual leaves a blank before a title only where the border has a corner.
+        lead = "" if not name or self.styles.border_left[0] else " "
+        more = f"  {self._title_more}" if name and self._title_more else self._title_more
+        title = Content.assemble(lead, (name, "bold reverse" if active else ""), more, " ")
         self.set_class(single and not self._title_more, "-untitled")
-        if title != self.border_title:
+        drawn = (title.plain, active)  # contents that differ in style alone are equal
+        if drawn != self._title_drawn:
+            self._title_drawn = drawn
             self.border_title = title
 
     async def build(self) -> None:

@@ -94,9 +94,9 @@ def _ranges(
     """Ranges of both axes with their ticks, rows of the x axis, columns of the y axis; None without data."""
     from . import raster
 
-    ys = [part for curve in curves for part in (curve.mean, curve.low, curve.high) if part is not None]
+    bands = [part for curve in curves for part in (curve.low, curve.high) if part is not None]
     xs = [curve.x for curve in curves if len(curve.x)]
-    y_range = raster.finite_range(ys)
+    y_range = raster.shown_range([curve.mean for curve in curves], bands)
     if y_range is None:
         return None
     axis_rows = 2 if height >= 9 else 1

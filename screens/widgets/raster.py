@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from .series import Look, Series
 
-__all__ = ["Curve", "Frame", "finite_range", "make_curve", "raster"]
+__all__ = ["Curve", "Frame", "make_curve", "raster", "shown_range"]
 
 # Without colour: dots drawn and left out along a line.
 _DASHES = ((1, 0), (5, 3), (1, 2), (9, 3), (2, 2), (3, 6))
 # Unicode numbers the dots of a cell down the left column, down the right, then the last row.
 _BITS = (0x01, 0x08, 0x02, 0x10, 0x04, 0x20, 0x40, 0x80)
+
+OUTSIDE = 0.02
+"""Part of a band's ends that may lie outside the y range, on either side."""
 
 
 @dataclass
@@ -194,11 +197,18 @@ def _cells(frame: Frame, dots: NDArray[np.bool_]) -> NDArray[np.uint32]:
     return cells
 
 
-def finite_range(arrays: list[NDArray[np.float64]]) -> tuple[float, float] | None:
-    """Smallest and largest finite value; None if there is none."""
-    values = np.concatenate(arrays) if arrays else np.empty(0)
-    values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if len(values) else None
+def shown_range(lines: list[NDArray[np.float64]], bands: list[NDArray[np.float64]]) -> tuple[float, float] | None:
+    """Range that holds all of the lines and nearly all of the bands; None if nothing is finite.
+
+    A few spikes of single steps would press the curves flat: they are drawn to the edge instead.
+    """
+    ends: list[float] = []
+    for arrays, outside in ((lines, 0.0), (bands, OUTSIDE)):
+        values = np.concatenate(arrays) if arrays else np.empty(0)
+        values = values[np.isfinite(values)]
+        if len(values):
+            ends += np.quantile(values, (outside, 1 - outside)).tolist()
+    return (min(ends), max(ends)) if ends else None
 
 
 def raster(frame: Frame, curves: list[Curve], plain: bool) -> tuple[NDArray[np.uint32], NDArray[np.int16]]:

@@ -56,7 +56,7 @@ def test_bindings_are_those_of_the_table_and_lead_to_methods(screen: str) -> Non
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_help_lists_every_action_with_its_keys(screen: str) -> None:
-    text = help_text(screen, KeyMap()).plain
+    text = help_text(screen, KeyMap(), 200).plain
     for action in actions_for(screen):
         assert action.palette in text
         assert action.help in text
