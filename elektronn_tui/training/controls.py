@@ -159,7 +159,7 @@ class Control:
             exact: int | None = int(value.strip()) if isinstance(value, str) else None
         except ValueError:
             exact = None
-        number = float(exact) if exact is not None else self._number(value, value)
+        number = self._number(value if exact is None else exact, value)
         if not number.is_integer():
             raise self._refusal(value)
         self._check_limits(number, value)
@@ -170,7 +170,7 @@ class Control:
             raise self._refusal(value)
         try:
             number = float(part)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise self._refusal(value) from None
         if not math.isfinite(number):
             raise ControlError(f"{self.name}: {_shown(value)} is not allowed; it must be finite")

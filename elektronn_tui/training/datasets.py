@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,14 @@ class Volumes:
         `valid` may be empty: then nothing is validated.
     preview : Pair or None
         What previews are made of; the first of `valid`, else of `train`, where it is None.
+    ignore : sequence of int
+        Target values that do not count, beside negative ones.
     """
 
     train: Sequence[Pair]
     valid: Sequence[Pair] = ()
     preview: Pair | None = None
+    ignore: Sequence[int] = ()
 
 
 def _volume_pairs(value: Any) -> str | None:
@@ -131,9 +134,11 @@ class VolumeData:
     in_memory: bool = setting(default=True, type="bool", help="keep volumes in memory as far as there is room")
 
     def check_together(self) -> None:
-        """Refuse two ways at once."""
+        """Refuse what contradicts itself."""
         if self.path is not None and self.volumes:
             raise ExperimentError("data: path and volumes are both given; use one of them")
+        if self.ignore and self.target == "boundaries":
+            raise ExperimentError("data.ignore: boundaries have no label values to ignore; use background='ignore'")
 
     def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the addresses (raw, labels) for training and for validation."""
@@ -169,7 +174,8 @@ class VolumeData:
         """
         train, valid = self.addresses()
         pairs = [self._pair(raw, labels) for raw, labels in train]
-        return _split(pairs, [self._pair(raw, labels) for raw, labels in valid], self.valid_slices, self.valid_axis)
+        held_out = [self._pair(raw, labels) for raw, labels in valid]
+        return replace(_split(pairs, held_out, self.valid_slices, self.valid_axis), ignore=self.ignore)
 
     def _pair(self, raw: str, labels: str) -> Pair:
         from elektronn_tui.data import BoundarySource, Pair

@@ -241,7 +241,9 @@ class Trainer:
             raise ExperimentError(f"model: its input takes {features} channels, but the raw volumes have {channels}")
         classes = int(model.prediction_node.shape["f"]) if is_classifier(model) else None
         scaling = None if model.scaling is None else Scaling.from_dict(model.scaling)
-        self.patches = Patches(volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes)
+        self.patches = Patches(
+            volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes, ignore=volumes.ignore
+        )
         self.patches.warm_up()
         model.scaling = self.patches.scaling.to_dict()
         self.augmentation = AugmentSettings(
@@ -253,7 +255,12 @@ class Trainer:
         self.validation: Validation | None = None
         if volumes.valid:
             examples = validation_examples(
-                volumes.valid, geometry, self.patches.scaling, experiment.validate_patches, classes=classes
+                volumes.valid,
+                geometry,
+                self.patches.scaling,
+                experiment.validate_patches,
+                classes=classes,
+                ignore=volumes.ignore,
             )
             self.validation = Validation(model, self.feed, examples, experiment.batch_size, self.autocast)
         pair = volumes.preview or next(iter([*volumes.valid, *volumes.train]))

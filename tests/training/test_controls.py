@@ -75,6 +75,8 @@ def test_parse_gives_the_control_s_type(controls, name, given, typed):
         ("lr", None, "lr: None is not allowed; it must be > 0"),
         ("batch_size", "1.5", "batch_size: 1.5 is not allowed; it must be a whole number ≥ 1 and ≤ 64"),
         ("batch_size", 65, "batch_size: 65 is not allowed; it must be a whole number ≥ 1 and ≤ 64"),
+        ("batch_size", 10**400, "it must be a whole number ≥ 1 and ≤ 64"),
+        ("lr", "9" * 400, "it must be finite"),
         ("frozen", "perhaps", "frozen: perhaps is not allowed; it must be true or false"),
         ("on_nan", "puase", "it must be one of pause, rollback, stop. Did you mean 'pause'?"),
         ("mixing", "1", "mixing: 1 is not allowed; it must be 2 numbers, each ≥ 0"),

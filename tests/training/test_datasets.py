@@ -1,0 +1,81 @@
+import h5py
+import numpy as np
+import pytest
+
+from elektronn_tui.errors import DataError, ExperimentError
+from elektronn_tui.training.experiment import DemoData, VolumeData
+from elektronn_tui.training.runner import build
+
+
+@pytest.fixture
+def volume(tmp_path):
+    path = tmp_path / "volume.h5"
+    generator = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file["raw"] = generator.integers(0, 255, (20, 40, 40), np.uint8)
+        file["raw"].attrs["resolution"] = (40.0, 4.0, 4.0)
+        file["ids"] = np.repeat(np.arange(1, 11, dtype=np.uint64), 4)[None, None].repeat(20, 0).repeat(40, 1)
+        file["classes"] = generator.integers(0, 2, (20, 40, 40), np.uint8)
+        file["classes"][:, :, :10] = 7
+    return path
+
+
+def test_one_file_with_two_datasets(volume):
+    opened = VolumeData(path=str(volume), label_key="ids", valid_slices=6).open()
+    (train,), (valid,) = opened.train, opened.valid
+    assert train.region == ((0, 0, 0), (14, 40, 40))
+    assert valid.region == ((14, 0, 0), (20, 40, 40))
+    assert set(np.unique(train.target.read((0, 0, 0), (20, 40, 40)))) == {0, 1}
+    assert train.raw.voxel_size == (40.0, 4.0, 4.0)
+
+
+def test_several_volumes_and_volumes_to_validate_on(volume):
+    pair = (f"{volume}:raw", f"{volume}:classes")
+    opened = VolumeData(volumes=[pair, pair], valid_volumes=[pair], target="labels").open()
+    assert (len(opened.train), len(opened.valid)) == (2, 1)
+    assert opened.train[0].region == ((0, 0, 0), (20, 40, 40))
+
+
+def test_axis_of_the_sections_that_are_held_out(volume):
+    opened = VolumeData(path=str(volume), label_key="ids", valid_slices=10, valid_axis="x").open()
+    assert opened.valid[0].region == ((0, 0, 30), (20, 40, 40))
+    assert not VolumeData(path=str(volume), label_key="ids", valid_slices=0).open().valid
+
+
+def test_label_values_to_ignore_do_not_count(volume, make_session, make_experiment):
+    def labels(**more):
+        return VolumeData(path=str(volume), label_key="classes", target="labels", valid_slices=6, **more)
+
+    session = make_session("ignored")
+    trainer = build(make_experiment(data=labels(ignore=[7]), steps=3, validate_every=3, warp=1.0), session)
+    trainer.run()
+    assert np.isfinite(session.metrics["valid_loss"][3])
+    with pytest.raises(DataError, match="7"):
+        build(make_experiment(data=labels()), make_session("refused")).run()
+
+
+def test_what_contradicts_itself_or_is_not_there(volume):
+    with pytest.raises(ExperimentError, match="use background='ignore'"):
+        VolumeData(path=str(volume), ignore=[0])
+    with pytest.raises(DataError, match=r"has no dataset 'id'.*Did you mean 'ids'"):
+        VolumeData(path=str(volume), label_key="id").open()
+    with pytest.raises(DataError, match="can't hold out 99 of 20 voxels along z"):
+        VolumeData(path=str(volume), label_key="ids", valid_slices=99).open()
+
+
+def test_the_voxel_size_can_be_given(volume):
+    opened = VolumeData(path=str(volume), label_key="ids", voxel_size=(30, 5, 5)).open
+    with pytest.raises(DataError):
+        opened()  # 30 sections of 20 are held out by default
+    opened = VolumeData(path=str(volume), label_key="ids", voxel_size=(30, 5, 5), valid_slices=5).open()
+    assert opened.train[0].raw.voxel_size == (30.0, 5.0, 5.0)
+
+
+@pytest.mark.parametrize("anisotropic", [False, True])
+def test_the_demo_volume(anisotropic):
+    opened = DemoData(shape=(24, 64, 64), anisotropic=anisotropic, valid_slices=8).open()
+    raw = opened.train[0].raw
+    assert raw.shape == (24, 64, 64)
+    assert (raw.voxel_size[0] > raw.voxel_size[1]) is anisotropic
+    boundaries = opened.train[0].target.read((0, 0, 0), (24, 64, 64))
+    assert 0.02 < boundaries.mean() < 0.5
