@@ -87,7 +87,8 @@ def _guarded(args: argparse.Namespace) -> int:
         if isinstance(error, LaunchError) and error.traceback:
             sys.stderr.write(error.traceback.rstrip() + "\n")
         lost = isinstance(error, ConnectError | ConnectionLost)
-        return _complain(error, NO_CONNECTION if lost else FAILED if isinstance(error, LaunchError) else REFUSED)
+        failed = isinstance(error, LaunchError) and not error.refused
+        return _complain(error, NO_CONNECTION if lost else FAILED if failed else REFUSED)
     except BrokenPipeError:
         # The reader of a pipe went away (`elektronn log ... | head`); Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

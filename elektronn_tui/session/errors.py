@@ -42,8 +42,17 @@ class RequestUnsupported(SessionError):
 
 
 class LaunchError(SessionError):
-    """A worker did not come up; `traceback` is its own, or the end of what it wrote on stderr."""
+    """A worker did not come up.
 
-    def __init__(self, message: str, traceback: str = "") -> None:
+    Attributes
+    ----------
+    traceback : str
+        Its own, or the end of what it wrote on stderr.
+    refused : bool
+        It did not fail: what it was asked to do can't be done, and the message says why.
+    """
+
+    def __init__(self, message: str, traceback: str = "", *, refused: bool = False) -> None:
         super().__init__(message)
         self.traceback = traceback
+        self.refused = refused

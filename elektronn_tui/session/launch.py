@@ -55,6 +55,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     entry: Entry | None = None
     message: str = ""
     traceback: str = ""
+    refused: bool = False
 
 
 def find_experiment(text: str) -> Path:
@@ -182,7 +183,9 @@ def _word(process: subprocess.Popen[bytes], pipe: int, run_dir: Path, until: str
         for line in lines:
             word = msgspec.json.decode(line, type=Word)
             if word.event == "error":
-                raise LaunchError(word.message, word.traceback)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)  # it takes its run directory away
+                raise LaunchError(word.message, word.traceback, refused=word.refused)
             if word.entry is not None and (word.event == until or word.event == "ready"):
                 return word.entry
 

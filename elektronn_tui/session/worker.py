@@ -170,7 +170,8 @@ class Worker:
                 self._progress.stop()
                 self._progress = None
                 sys.stderr.write(f"elektronn: {reason}\n" if ours else text)
-            self._launcher.say(Word(event="error", message=reason, traceback="" if ours else text), last=True)
+            word = Word(event="error", message=reason, traceback="" if ours else text, refused=ours)
+            self._launcher.say(word, last=True)
             return "failed", reason, REFUSED if ours else FAILED
         if self._order.on_error == "halt" and not session.stopping:
             session.halt(error)
@@ -184,7 +185,7 @@ class Worker:
         return "failed", reason, FAILED
 
     def _fail_at_start(self, error: Exception) -> int:
-        self._launcher.say(Word(event="error", message=str(error)), last=True)
+        self._launcher.say(Word(event="error", message=str(error), refused=True), last=True)
         sys.stderr.write(f"elektronn: {error}\n")
         if self._state_file is not None:
             self._state_file.close()

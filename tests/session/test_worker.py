@@ -125,8 +125,8 @@ def test_malloc_is_left_alone_when_told_so() -> None:
 def test_an_experiment_that_is_refused_says_why_and_leaves_nothing(start: Start, home: Path) -> None:
     with pytest.raises(LaunchError, match=r"line 3: lr=-1 is not allowed") as caught:
         start("refuse")
-    assert caught.value.traceback == ""
-    wait_until(lambda: not list(registry.runs_directory().iterdir()))
+    assert (caught.value.traceback, caught.value.refused) == ("", True)
+    assert not list(registry.runs_directory().iterdir())
     assert registry.sessions(past=True) == []
 
 
@@ -134,6 +134,7 @@ def test_a_crash_before_the_first_step_shows_its_traceback(start: Start) -> None
     with pytest.raises(LaunchError, match="RuntimeError: broken") as caught:
         start("crash")
     assert 'raise RuntimeError("broken")' in caught.value.traceback
+    assert not caught.value.refused
 
 
 def test_a_worker_that_dies_without_a_word_shows_its_last_ones(start: Start) -> None:
