@@ -90,8 +90,8 @@ class StatusLine(Line):
             symbol, role, word = "◌", "dim", "connecting"
         steps = f" / {count(status.steps)}" if status.steps else ""
         lead: list[tuple[int, Sequence[Piece]]] = [
-            (5, ((" elektronn ", "dim"),)),
-            (0, ((f" {name}", "strong"),)),
+            (5, (("elektronn", "dim"),)),
+            (0, ((name, "strong"),)),
             (0, ((f"{symbol} {word}", role), (f" · {status.phase}" if status.phase else "", "dim"))),
             (1, (("step ", "dim"), (count(status.step), ""), (steps, "dim"))),
         ]
@@ -115,7 +115,7 @@ class StatusLine(Line):
         for least in range(9, -1, -1):
             left = [pieces for rank, pieces in lead if rank <= least]
             right = [pieces for rank, pieces in tail if rank <= least]
-            pieces = [piece for group in left for piece in (*group, ("   ", ""))]
+            pieces = [(" ", ""), *(piece for group in left for piece in (*group, ("   ", "")))]
             end = [piece for group in right for piece in (*group, (" ", ""))]
             if not end and pieces:
                 pieces.pop()
@@ -142,9 +142,9 @@ def banner_text(state: SessionState, keys: KeyMap, read_only: bool) -> tuple[tup
             "bad",
         )
     if state.link == "ended":
-        reason = f": {status.reason}" if status.reason else ""
+        told = status.reason if status.reason.startswith(status.state) else f"{status.state}: {status.reason}"
         return (
-            ((f" session {status.state}{reason} ", "bold"), (" ", ""), key("home"), (" sessions", "")),
+            ((f" session {told.rstrip(': ')} ", "bold"), (" ", ""), key("home"), (" sessions", "")),
             ("bad" if status.state in ("failed", "lost") else "accent"),
         )
     if status.state == "halted":

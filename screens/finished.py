@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from elektronn_tui.session.log import read_log
 from elektronn_tui.session.protocol import (
     LIVE_STATES,
     Answer,
+    ControlInfo,
     Curve,
     Curves,
     GetCurves,
@@ -110,6 +112,7 @@ class FinishedLink:
             link="ended",
             link_text=text,
             status=status,
+            controls=MappingProxyType({info.name: info for info in self._controls()}),
             metrics=MappingProxyType(metrics),
             marks=_marks(journal),
             log_total=len(log),
@@ -151,6 +154,27 @@ class FinishedLink:
             return read_journal(self._run_dir / "journal.jsonl")
         except OSError:
             return []
+
+    def _controls(self) -> list[ControlInfo]:
+        """Return the controls as the last checkpoint has them."""
+        from elektronn_tui.training.schedules import schedule_from_dict
+
+        try:
+            saved = json.loads((self._run_dir / "checkpoints" / "latest" / "state.json").read_bytes())["controls"]
+            return [
+                ControlInfo(
+                    name=name,
+                    type="text",
+                    value=control["value"],
+                    edits=control["edits"],
+                    pinned=control["pinned"],
+                    schedule=schedule_from_dict(control["schedule"]).describe() if control["schedule"] else "",
+                    help="as in the last checkpoint",
+                )
+                for name, control in saved.items()
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []  # no checkpoint, or one of another version: nothing to show
 
     def _metrics(self) -> tuple[MetricInfo, ...]:
         from elektronn_tui.training.history import HistoryReader

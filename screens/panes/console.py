@@ -125,7 +125,9 @@ class ConsolePane(Pane):
     def _draw_prompt(self) -> None:
         running = self.state.status.running_statement
         pieces: tuple[str | tuple[str, str], ...]
-        if running:
+        if not self.state.live:
+            pieces = ("",)
+        elif running:
             pieces = (f"[{self.mode}] ", ("runs, ^C interrupts", "$warning"))
         elif self.editor is not None:
             pieces = (f"[{self.mode}] ", (">>>", "bold"))

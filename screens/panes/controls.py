@@ -82,7 +82,9 @@ class ControlsPane(Pane):
         """Show the controls."""
         wanted = self.filter_text.lower()
         rows = [_row(info) for info in state.controls.values() if wanted in info.name.lower()]
-        self.query_one(RowsView).set_rows(rows)
+        view = self.query_one(RowsView)
+        view.set_empty("no controls yet" if state.live else "no checkpoint to read controls from")
+        view.set_rows(rows)
         self.set_title(f"undo: {state.undo}" if state.undo else "")
         self._describe()
 
@@ -198,7 +200,8 @@ class ControlsPane(Pane):
         if info is None:
             return
         if not text:
-            text = "   ".join(part for part in (info.help, as_control(info).limits()) if part)
+            limits = as_control(info).limits() if self.state.live else ""
+            text = "   ".join(part for part in (info.help, limits) if part)
             if info.default is not None and info.default != info.value:
                 text += f"   began as {value_text(info.default)}"
         self.query_one("#control-detail", Static).update(text)

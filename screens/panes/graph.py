@@ -159,7 +159,9 @@ class GraphPane(Pane):
     def take(self, state: SessionState, parts: frozenset[Part]) -> None:
         """Show the network."""
         if "graph" in parts:
-            self.query_one(GraphView).show(state.graph, self.filter_text)
+            view = self.query_one(GraphView)
+            view.set_empty("no network yet" if state.live else "see the run's experiment.py")
+            view.show(state.graph, self.filter_text)
             params = sum(node.params for node in state.graph)
             self.set_title(f"{len(state.graph)} nodes, {count(params)} parameters" if state.graph else "")
             self._describe()

@@ -110,7 +110,8 @@ class PreviewPane(Pane):
     def _draw(self, preview: Preview) -> None:
         import numpy as np
 
-        self.set_title(f"z {preview.z + 1}/{preview.depth}   step {count(preview.step)}")
+        place = f"z {preview.z + 1}/{preview.depth}   " if preview.depth > 1 else ""
+        self.set_title(f"{place}step {count(preview.step)}")
         self.query_one(ImageView).show(
             *(
                 Picture(np.frombuffer(image.pixels, np.uint8).reshape(image.height, image.width), image.caption)

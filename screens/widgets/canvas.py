@@ -101,7 +101,7 @@ def _ranges(
         return None
     axis_rows = 2 if height >= 9 else 1
     plot_height = height - 1 - axis_rows
-    y_count = max(2, plot_height // 3)
+    y_count = max(2, int(plot_height / 2.5))
     y_low, y_high = y_range
     if look.log_y:
         if y_high - y_low < 0.02:

@@ -96,11 +96,20 @@ def test_extremes_are_seen_in_the_band_of_any_number_of_buckets() -> None:
     assert top <= 4 * 2 + 3
 
 
+def test_a_spike_of_one_bucket_does_not_press_the_curve_flat() -> None:
+    mean = np.linspace(1.0, 0.0, 500)
+    high = mean + 0.1
+    high[250] = 1000.0
+    rows = text([Series("a", np.arange(500), mean, mean - 0.1, high)], 80, 20)
+    assert len({y for _, y in dots(rows)}) > 40
+    assert min(y for _, y in dots(rows)) == 4  # the spike reaches the top, below the title
+
+
 def test_without_the_band_the_range_is_that_of_the_means() -> None:
     mean = np.linspace(0, 1, 50)
     series = Series("a", np.arange(50), mean, mean - 1, mean + 90)
-    assert any("50" in row[:6] for row in text([series], 80, 20))
-    assert not any("50" in row[:6] for row in text([series], 80, 20, look=Look(band=False))[:-1])
+    assert any("80" in row[:6] for row in text([series], 80, 20))
+    assert not any("80" in row[:6] for row in text([series], 80, 20, look=Look(band=False))[:-1])
 
 
 def test_nan_makes_a_gap() -> None:

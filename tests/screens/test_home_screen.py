@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from fake_session import FakeSession
+from PIL import Image
 from textual.widgets import Input
 
 from elektronn_tui.errors import ExperimentError
@@ -23,6 +25,7 @@ from elektronn_tui.screens.home import HomeScreen, sparkline
 from elektronn_tui.screens.panes.rows import RowsView, spans
 from elektronn_tui.screens.session import SessionScreen
 from elektronn_tui.screens.start import StartDialog, parse_order
+from elektronn_tui.screens.widgets.half_blocks import ImageView
 from elektronn_tui.screens.widgets.log_view import LogView
 from elektronn_tui.screens.widgets.plot import Plot
 from elektronn_tui.session import launch, registry
@@ -128,6 +131,13 @@ async def test_a_finished_run_is_read_from_its_directory(home: Path, opened: Any
         history.append(step, step / 7, {"loss": 1 / step})
     history.close()
     (directory / "session.log").write_text("2026-11-22 14:00:00.000 INFO    step 600  the last word\n")
+    (directory / "checkpoints" / "latest").mkdir(parents=True)
+    schedule = {"kind": "StepDecay", "factor": 0.9, "every": 1000}
+    controls = {"lr": {"value": 0.01, "edits": 2, "schedule": schedule, "base": 0.1, "pinned": False}}
+    (directory / "checkpoints" / "latest" / "state.json").write_text(json.dumps({"controls": controls}))
+    (directory / "previews").mkdir()
+    for step in (100, 600):
+        Image.fromarray(np.full((8, 6), step % 256, np.uint8)).save(directory / "previews" / f"step-{step:09d}.png")
     journal = Journal(directory / "journal.jsonl")
     journal.append("set", step=300, client="tui", text="lr 0.1 → 0.01")
     journal.close()
@@ -145,6 +155,11 @@ async def test_a_finished_run_is_read_from_its_directory(home: Path, opened: Any
         assert np.asarray(plot.series[0].step)[-1] == 600
         await until(pilot, lambda: screen.query_one(LogView).total == 1)
         assert "lr 0.1 → 0.01" in str(screen.pane("plots").border_title)
+        assert screen.state.controls["lr"].value == 0.01
+        assert "1000" in screen.state.controls["lr"].schedule
+        (picture,) = await until(pilot, lambda: screen.query_one(ImageView).pictures)
+        assert picture.pixels.shape == (8, 6)
+        assert picture.pixels[0, 0] == 600 % 256
         await pilot.press("p")
         assert "can't be changed" in screen.query_one(KeyLine).message
 
