@@ -212,14 +212,7 @@ def test_two_hold_until_both_let_go(loop: FakeLoop) -> None:
 
 
 def test_statements_take_no_training_time(loop: FakeLoop) -> None:
-    before = loop.session.training_time
-    run(loop, "import time; time.sleep(0.5)")
-    with loop.client() as client:
-        client.request(Pause())
-        passed = client.request(GetStatus()).status.training_time - before
-    steps = loop.session.step
-    assert passed < 0.5 + steps  # else: the clock must not have counted the sleep beside the steps
-    run(loop, "before = session.training_time\nimport time\ntime.sleep(0.2)\nafter = session.training_time")
+    run(loop, "import time\nbefore = session.training_time\ntime.sleep(0.2)\nafter = session.training_time")
     assert run(loop, "after == before").output == "True\n"
 
 

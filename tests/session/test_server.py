@@ -544,6 +544,22 @@ def test_previews_come_reduced_to_the_size_that_is_asked_for(loop: FakeLoop) -> 
             client.request(GetPreview(index=5))
 
 
+def test_curves_come_reduced_to_the_width_that_is_asked_for(loop: FakeLoop) -> None:
+    wait_until(lambda: loop.session.step > 300)
+    assert loop.session.history.flush()
+    with loop.client() as client:
+        query = CurveQuery(metric="loss", first=11, last=210, width=20)
+        (curve,) = client.request(GetCurves(queries=(query,))).curves
+    steps = np.frombuffer(curve.step, "<i8")
+    assert curve.count == 200
+    assert 10 <= len(steps) <= 20
+    assert steps[-1] == 210
+    lowest, highest = np.frombuffer(curve.minimum, "<f4"), np.frombuffer(curve.maximum, "<f4")
+    assert lowest.min() == np.float32(1 / 210)
+    assert highest.max() == np.float32(1 / 11)
+    assert (np.diff(np.frombuffer(curve.time, "<f8")) > 0).all()
+
+
 def test_many_requests_at_once_are_all_answered_in_their_turn(loop: FakeLoop) -> None:
     raw = Raw(loop.socket)
     raw.hello()

@@ -143,6 +143,15 @@ def test_a_worker_that_dies_without_a_word_shows_its_last_ones(start: Start) -> 
     assert "last words" in caught.value.traceback
 
 
+def test_a_worker_that_does_not_begin_in_time_is_ended(home: Path) -> None:
+    with pytest.raises(LaunchError, match="nothing for 3 s"):
+        start_worker(order("hang"), timeout=3.0)
+    wait_until(lambda: not registry.sessions())
+    (info,) = registry.sessions(past=True)
+    assert info.state == "stopped"
+    assert "before the first step" in info.reason
+
+
 def test_a_loop_that_is_not_there_is_refused(start: Start) -> None:
     with pytest.raises(LaunchError, match="no loop"):
         start("nothing")

@@ -88,3 +88,8 @@ def deaf(session: Any, order: Any) -> None:
         time.sleep(0.01)
         if session.stopping:
             heard.write_text("heard")
+
+
+def hang(session: Any, order: Any) -> None:
+    """Take for ever to begin."""
+    time.sleep(1000)
