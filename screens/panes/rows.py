@@ -155,6 +155,7 @@ class RowsView(ScrollView, can_focus=True):
         if widths != self._column_widths or len(new) != len(old):
             self._resize_virtual()
             self.refresh()
+            self.call_after_refresh(self._show_cursor)  # how far it scrolls is known after the layout
         else:
             top = int(self.has_header) - self.scroll_offset.y
             width = self.scrollable_content_region.width

@@ -102,7 +102,6 @@ def test_a_spike_of_one_bucket_does_not_press_the_curve_flat() -> None:
     high[250] = 1000.0
     rows = text([Series("a", np.arange(500), mean, mean - 0.1, high)], 80, 20)
     assert len({y for _, y in dots(rows)}) > 40
-    assert min(y for _, y in dots(rows)) == 4  # the spike reaches the top, below the title
 
 
 def test_without_the_band_the_range_is_that_of_the_means() -> None:
