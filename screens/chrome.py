@@ -141,6 +141,8 @@ def banner_text(state: SessionState, keys: KeyMap, read_only: bool) -> tuple[tup
             ),
             "bad",
         )
+    if state.link == "live" and state.link_text:
+        return ((f" {state.link_text} ", "bold"), (" what you see may be from before", "")), "warn"
     if state.link == "ended":
         told = status.reason if status.reason.startswith(status.state) else f"{status.state}: {status.reason}"
         return (

@@ -15,7 +15,18 @@ from elektronn_tui.errors import SessionError, SessionNotFound
 from elektronn_tui.session import registry
 from elektronn_tui.session.client import SessionClient
 from elektronn_tui.session.errors import ConnectError, ConnectionLost
-from elektronn_tui.session.protocol import LIVE_STATES, Answer, Delta, Ended, Gap, Rejected, Request, Snapshot, Welcome
+from elektronn_tui.session.protocol import (
+    LIVE_STATES,
+    Answer,
+    Delta,
+    Ended,
+    Gap,
+    Ping,
+    Rejected,
+    Request,
+    Snapshot,
+    Welcome,
+)
 from elektronn_tui.session.registry import SessionInfo
 
 from .state import ALL_PARTS, Part, SessionState, after_delta, after_snapshot, with_link
@@ -27,6 +38,7 @@ _LINK: frozenset[Part] = frozenset(("link",))
 FIRST_WAIT = 0.25  # seconds before the first new attempt; doubled up to LONGEST_WAIT
 LONGEST_WAIT = 5.0
 ANSWER_SECONDS = 60.0
+PING_SECONDS = 10.0  # between two looks whether the session answers, and how long it may take
 
 A = TypeVar("A", bound=Answer)
 
@@ -128,6 +140,7 @@ class SessionLink:
 
     async def _follow(self) -> None:
         client = await SessionClient.connect(Path(self.info.socket), read_only=self.read_only, name=self._name)
+        watch = asyncio.create_task(self._watch(client))
         try:
             self._client = client
             self.welcome = client.welcome
@@ -148,7 +161,22 @@ class SessionLink:
             raise ConnectionLost("the connection was closed")
         finally:
             self._client = None
+            watch.cancel()
             await client.close()
+
+    async def _watch(self, client: SessionClient) -> None:
+        """Notice a session that hangs with its connection open: a stopped process, a host that swaps."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            try:
+                await client.request(Ping(), timeout=PING_SECONDS)
+            except ConnectionLost:
+                if not client.connected:
+                    return
+                self._say(with_link(self.state, "live", "the session does not answer"), _LINK)
+            else:
+                if self.state.link_text:
+                    self._say(with_link(self.state, "live"), _LINK)
 
     async def _is_over(self) -> bool:
         """Look in the registry whether nobody is left to connect to."""

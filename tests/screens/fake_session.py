@@ -160,6 +160,7 @@ class FakeSession:
         self.requests: list[Request] = []
         self.refuse: str = ""
         self.mode = "observe"
+        self.deaf = False
         self.sequence = 0
         self._writers: dict[asyncio.StreamWriter, bool] = {}
         self._read_only: set[asyncio.StreamWriter] = set()
@@ -306,6 +307,8 @@ class FakeSession:
                     writer.write(encode(Unsupported(request=name, protocol="1.0"), request_id))
                     continue
                 self.requests.append(message)
+                if self.deaf:
+                    continue
                 if isinstance(message, Execute):
                     task = asyncio.create_task(self._execute(writer, message, request_id))
                     self._tasks.add(task)

@@ -217,6 +217,18 @@ async def test_a_lost_connection_is_shown_and_comes_back(shown: Any, fake: Any, 
         await until(pilot, lambda: "13 010" in text_of(pilot, StatusLine))
 
 
+async def test_a_session_that_hangs_is_noticed(
+    shown: Any, fake: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elektronn_tui.screens.link.PING_SECONDS", 0.1)
+    async with shown() as pilot:
+        banner = pilot.app.screen.query_one(Banner)
+        fake.deaf = True
+        await until(pilot, lambda: banner.display and "does not answer" in banner.text)
+        fake.deaf = False
+        await until(pilot, lambda: not banner.display)
+
+
 async def test_skipped_deltas_are_shown_until_a_snapshot_comes(shown: Any, fake: Any, until: Any) -> None:
     async with shown() as pilot:
         fake.gap(42)
