@@ -135,7 +135,8 @@ def _write_batch(path: Path, batch: dict[str, np.ndarray]) -> None:
     target = batch.get("target")
     for k, raw in enumerate(batch["raw"][:, 0]):
         picture = raw[len(raw) // 2]
-        pictures = [np.clip(picture, 0, 1)]
+        low, high = np.percentile(picture, (0.5, 99.5))  # the batch holds scaled values, of whatever scaling
+        pictures = [np.clip((picture - low) / max(high - low, 1e-6), 0, 1)]
         if target is not None:
             values = target[k, 0][target.shape[2] // 2].astype(np.float32)
             centred = np.zeros_like(picture)
