@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
+
+if TYPE_CHECKING:
+    from .pairs import Pair
 
 __all__ = ["Scaling"]
 
@@ -56,6 +60,47 @@ class Scaling:
         if kind.kind in "iu":
             return cls((0.0,), (float(np.iinfo(kind).max),))
         return cls((0.0,), (1.0,))
+
+    @classmethod
+    def measured(cls, pairs: Iterable[Pair], blocks: int = 64) -> Scaling:
+        """Return the mean and standard deviation of raw volumes, channel by channel.
+
+        They are taken from blocks of up to 8×64×64 voxels, evenly spread over what the pairs may read: the same ones
+        each time. Values that are not finite are left out, and a constant channel is not divided.
+
+        Parameters
+        ----------
+        pairs
+            Volumes with the same number of channels.
+        blocks
+            Blocks read of each volume, about.
+        """
+        count, total, squares = 0.0, 0.0, 0.0  # by channel, from the first block on
+        for pair in pairs:
+            low, high = np.asarray(pair.context)
+            size = np.minimum((8, 64, 64), high - low)
+            free = high - low - size
+            # As many places along an axis as it is longer than a block, so that they spread like the volume.
+            share = (blocks / np.prod(free / size + 1)) ** (1 / 3)
+            places = [
+                np.unique(np.linspace(0, f, max(1, round((f / n + 1) * min(share, 1.0)))).astype(int))
+                for f, n in zip(free, size, strict=True)
+            ]
+            for corner in itertools.product(*places):
+                start = low + corner
+                values = pair.raw.read(start.tolist(), (start + size).tolist()).reshape(pair.raw.channels, -1)
+                values = values.astype(np.float64)
+                known = np.isfinite(values)
+                values = np.where(known, values, 0.0)
+                count = count + known.sum(1)
+                total = total + values.sum(1)
+                squares = squares + np.square(values).sum(1)
+        counted = np.maximum(count, 1)
+        mean = total / counted
+        std = np.sqrt(np.maximum(squares / counted - np.square(mean), 0.0))
+        return cls(
+            tuple(mean.tolist()), tuple(np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0).tolist())
+        )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Scaling:

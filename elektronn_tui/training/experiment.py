@@ -111,6 +111,12 @@ class Experiment:
         default=0.5, type="float", minimum=0, maximum=1, help="probability that grey values are varied"
     )
     grey_args: Any = setting(default=None, type="object", check=_arguments("Grey"), help="Grey(...), how far")
+    scaling: str = setting(
+        default="measured",
+        type="choice",
+        choices=("measured", "dtype"),
+        help="of raw values, unless the model brings its own: by their mean and deviation, or 0 to 1 by their dtype",
+    )
     class_weights: tuple[float, ...] | None = setting(
         default=None, type="floats", minimum=0, optional=True, help="how much each class counts in the loss"
     )

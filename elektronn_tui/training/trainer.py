@@ -240,7 +240,11 @@ class Trainer:
         if features is not None and channels != features:
             raise ExperimentError(f"model: its input takes {features} channels, but the raw volumes have {channels}")
         classes = int(model.prediction_node.shape["f"]) if is_classifier(model) else None
-        scaling = None if model.scaling is None else Scaling.from_dict(model.scaling)
+        scaling: Scaling | None = None  # by dtype
+        if model.scaling is not None:
+            scaling = Scaling.from_dict(model.scaling)
+        elif experiment.scaling == "measured":
+            scaling = Scaling.measured(volumes.train)
         self.patches = Patches(
             volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes, ignore=volumes.ignore
         )

@@ -5,7 +5,7 @@ volume with instance labels. Boundaries are made of the ids; the last 30 section
 """
 
 from elektronn_tui import Experiment, Optimiser, StepDecay, VolumeData
-from elektronn_tui.data import Warp
+from elektronn_tui.data import Grey, Warp
 from elektronn_tui.models import (
     AggregateLoss,
     Conv,
@@ -61,6 +61,7 @@ experiment = Experiment(
     # The tissue is isotropic: no direction is special, so patches may be turned in all three dimensions.
     warp_args=Warp(lock_z=False),
     grey=0.5,
+    grey_args=Grey(contrast=0.1, brightness=0.05, gamma=1.2),
     validate_every=500,
     validate_patches=24,
     checkpoint_every=2000,

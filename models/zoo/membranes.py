@@ -5,6 +5,7 @@ learns where one cell ends and the next begins. On two cores the preview shows m
 """
 
 from elektronn_tui import DemoData, Experiment, Optimiser, StepDecay
+from elektronn_tui.data import Grey
 from elektronn_tui.models import (
     AggregateLoss,
     Conv,
@@ -58,6 +59,7 @@ experiment = Experiment(
     steps=20_000,
     warp=0.5,
     grey=0.5,
+    grey_args=Grey(contrast=0.1, brightness=0.05, gamma=1.2),
     validate_every=250,
     validate_patches=12,
     checkpoint_every=1000,
