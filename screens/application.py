@@ -14,7 +14,8 @@ from textual.command import Provider
 from textual.driver import Driver
 from textual.screen import Screen
 
-from elektronn_tui.actions import Action, find, key_name
+from elektronn_tui.actions import Action, find
+from elektronn_tui.keymap import key_name
 from elektronn_tui.session.protocol import LIVE_STATES
 from elektronn_tui.session.registry import SessionInfo
 

@@ -9,7 +9,8 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from elektronn_tui.actions import KeyMap, actions_for, find
+from elektronn_tui.actions import actions_for, find
+from elektronn_tui.keymap import KeyMap
 
 from .state import SessionState
 from .wording import count, duration, number, size, state_symbol

@@ -12,7 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from elektronn_tui.actions import KeyMap, actions_for, key_shown
+from elektronn_tui.actions import actions_for
+from elektronn_tui.keymap import KeyMap, key_shown
 
 __all__ = ["HelpScreen", "help_text"]
 

@@ -14,8 +14,9 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Static
 
-from elektronn_tui.actions import KeyMap, find
+from elektronn_tui.actions import find
 from elektronn_tui.errors import ElektronnError, SessionError
+from elektronn_tui.keymap import KeyMap
 from elektronn_tui.session import launch, registry
 from elektronn_tui.session.errors import LaunchError
 from elektronn_tui.session.protocol import LIVE_STATES, CurveQuery, Curves, GetCurves

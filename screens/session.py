@@ -11,8 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
-from elektronn_tui.actions import KeyMap, actions_for, key_name
+from elektronn_tui.actions import actions_for
 from elektronn_tui.errors import ElektronnError, SessionError
+from elektronn_tui.keymap import KeyMap, key_name
 from elektronn_tui.session.errors import RequestRefused
 from elektronn_tui.session.protocol import (
     Answer,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from elektronn_tui.actions import KeyMap, KeySettingError
+from elektronn_tui.actions import KeySettingError
 from elektronn_tui.errors import ElektronnError, did_you_mean
+from elektronn_tui.keymap import KeyMap
 from elektronn_tui.session import registry
 
 __all__ = ["Settings", "SettingsError"]

@@ -8,7 +8,8 @@ import sys
 import pytest
 from textual.keys import _character_to_key
 
-from elektronn_tui.actions import ACTIONS, EATEN_KEYS, KeyMap, KeySettingError, actions_for, find, key_name, key_shown
+from elektronn_tui.actions import ACTIONS, KeySettingError, actions_for, find
+from elektronn_tui.keymap import EATEN_KEYS, KeyMap, key_name, key_shown
 from elektronn_tui.screens.help import help_text
 from elektronn_tui.screens.home import HomeScreen
 from elektronn_tui.screens.session import SessionScreen

@@ -12,7 +12,8 @@ import pytest
 from fake_session import CONTROLS
 from textual.widgets import Input
 
-from elektronn_tui.actions import KeyMap, actions_for
+from elektronn_tui.actions import actions_for
+from elektronn_tui.keymap import KeyMap
 from elektronn_tui.screens.chrome import Banner, KeyLine, StatusLine, TabLine
 from elektronn_tui.screens.dialogs import ScheduleQuestion, StopQuestion
 from elektronn_tui.screens.help import HelpScreen
@@ -534,7 +535,7 @@ async def test_a_read_only_client_can_look_and_change_nothing(shown: Any, fake: 
 
 
 def pilot_key(key: str) -> str:
-    from elektronn_tui.actions import key_name
+    from elektronn_tui.keymap import key_name
 
     return key_name(key)
 
