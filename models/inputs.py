@@ -65,7 +65,7 @@ class Input(Node):
         dtype: str = "float32",
         hardcoded_shape: bool = False,
         name: str = "input",
-        print_repr: bool = True,
+        print_repr: bool = False,
         *,
         centre: Sequence[float | None] | None = None,
     ) -> None:
@@ -142,7 +142,7 @@ def Input_like(
     ref: Node | TaggedShape,
     dtype: str | None = None,
     name: str = "input",
-    print_repr: bool = True,
+    print_repr: bool = False,
     override_f: int | bool | None = False,
     hardcoded_shape: bool = False,
 ) -> Input:

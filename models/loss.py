@@ -173,7 +173,7 @@ class MultinoulliNLL(Node):
         mask_class_labeled: Node | None = None,
         mask_class_not_present: Node | None = None,
         name: str = "nll",
-        print_repr: bool = True,
+        print_repr: bool = False,
     ) -> None:
         given: dict[str, Any] = {
             "class_weights": class_weights if isinstance(class_weights, Node) else None,
@@ -287,7 +287,7 @@ class AggregateLoss(Node):
         parent_nodes: Node | Sequence[Node],
         mixing_weights: npt.ArrayLike | None = None,
         name: str = "total_loss",
-        print_repr: bool = True,
+        print_repr: bool = False,
     ) -> None:
         super().__init__(parent_nodes, name, print_repr)
         if not self.parents:
@@ -364,7 +364,7 @@ class Errors(Node):
         n_class: int | Literal["auto"] = "auto",
         n_indep: int | Literal["auto"] = "auto",
         name: str = "errors",
-        print_repr: bool = True,
+        print_repr: bool = False,
     ) -> None:
         super().__init__((pred, target), name, print_repr)
         threshold = False

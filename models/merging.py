@@ -54,7 +54,7 @@ class Concat(Node):
     """
 
     def __init__(
-        self, parent_nodes: Sequence[Node], axis: str = "f", name: str = "concat", print_repr: bool = True
+        self, parent_nodes: Sequence[Node], axis: str = "f", name: str = "concat", print_repr: bool = False
     ) -> None:
         if not isinstance(parent_nodes, list | tuple) or not parent_nodes:
             raise ModelError(f"Concat {name!r} needs a list of nodes, not {parent_nodes!r}.")
@@ -105,7 +105,7 @@ class Add(Node):
         If sizes or strides differ.
     """
 
-    def __init__(self, n1: Node, n2: Node, name: str = "add", print_repr: bool = True) -> None:
+    def __init__(self, n1: Node, n2: Node, name: str = "add", print_repr: bool = False) -> None:
         super().__init__((n1, n2), name, print_repr)
         self._build(AddOperation())
         _warn_if_shifted(self)
@@ -150,7 +150,7 @@ class Crop(Node):
         If nothing would be left.
     """
 
-    def __init__(self, parent: Node, crop: Sequence[int], name: str = "crop", print_repr: bool = True) -> None:
+    def __init__(self, parent: Node, crop: Sequence[int], name: str = "crop", print_repr: bool = False) -> None:
         super().__init__(parent, name, print_repr)
         shape = parent.shape
         if shape.spatial_axes != tuple(range(len(shape) - shape.ndim, len(shape))) or not shape.ndim:
@@ -189,7 +189,7 @@ def AutoMerge(
     disable_upconv: bool = False,
     upconv_kwargs: Mapping[str, Any] | None = None,
     name: str = "merge",
-    print_repr: bool = True,
+    print_repr: bool = False,
 ) -> Node:
     """Join two nodes of unlike resolution: enlarge the coarse one, crop the larger one, merge.
 

@@ -74,7 +74,7 @@ class Perceptron(Layer):
         batch_normalisation: Normalisation = False,
         dropout_rate: float = 0,
         name: str = "dot",
-        print_repr: bool = True,
+        print_repr: bool = False,
         w: ParameterLike = None,
         b: ParameterLike = None,
         gamma: ParameterLike = None,

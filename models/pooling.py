@@ -72,7 +72,7 @@ class Pool(Node):
         mfp: bool = False,
         mode: Literal["max", "average", "average_inc_pad", "average_exc_pad", "sum"] = "max",
         name: str = "pool",
-        print_repr: bool = True,
+        print_repr: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
         check_layout(self, parent.shape)

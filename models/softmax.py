@@ -59,7 +59,7 @@ class Softmax(Node):
         n_class: int | Literal["auto"] = "auto",
         n_indep: int = 1,
         name: str = "softmax",
-        print_repr: bool = True,
+        print_repr: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
         activation = getattr(parent, "activation_func", "lin")

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 
 from elektronn_tui.errors import ElektronnError, ExperimentError
 from elektronn_tui.session import launch
-from elektronn_tui.training.examples import examples
+from elektronn_tui.training.examples import examples, experiment_file
 
 from .panes.rows import Column, Row, RowsView
 
@@ -39,7 +39,7 @@ def parse_order(text: str) -> launch.Order:
         if not sign or not key:
             raise ExperimentError(f"{setting!r} is no setting; write KEY=VALUE, such as data.path=/volume.h5")
         values[key] = value
-    return launch.Order(experiment=str(launch.find_experiment(experiment)), settings=values)
+    return launch.Order(experiment=str(experiment_file(experiment)), settings=values)
 
 
 class StartDialog(ModalScreen[launch.Order | None]):

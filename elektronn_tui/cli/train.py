@@ -54,11 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def order_from(args: argparse.Namespace, *, foreground: bool) -> Order | None:
-    """Return what the worker is to do; None, after a word on stderr, when the arguments can't be meant.
-
-    A person at a live session can mend what went wrong, a batch job can't: hence the two sets of defaults.
-    """
-    from elektronn_tui.session.launch import Order, find_experiment
+    """Return what the worker is to do; None, after a word on stderr, when the arguments can't be meant."""
+    from elektronn_tui.session.launch import Order
+    from elektronn_tui.training.examples import experiment_file
 
     settings = {}
     for text in args.settings:
@@ -71,11 +69,11 @@ def order_from(args: argparse.Namespace, *, foreground: bool) -> Order | None:
         warn(f"--steps {args.steps} is not allowed; it must be 1 or more")
         return None
     return Order(
-        experiment=str(find_experiment(args.experiment)),
+        experiment=str(experiment_file(args.experiment)),
         name=args.name or "",
         settings=settings,
         steps=args.steps,
-        on_error=args.on_error or ("stop" if foreground else "halt"),
-        on_nan=args.on_nan or ("stop" if foreground else "pause"),
+        on_error=args.on_error or "",
+        on_nan=args.on_nan or "",
         foreground=foreground,
     )

@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> int:
     require_terminal()
     if args.experiment is None:
         return open_app(None, args)
-    from elektronn_tui.session.launch import find_experiment, start_worker
+    from elektronn_tui.session.launch import start_worker
     from elektronn_tui.session.registry import find
+    from elektronn_tui.training.examples import experiment_file
 
     try:
-        find_experiment(args.experiment)
+        experiment_file(args.experiment)
     except ExperimentError as no_experiment:
         try:
             return open_app(find(args.experiment, exact=True), args)

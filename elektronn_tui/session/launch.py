@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from elektronn_tui.errors import ExperimentError, SessionError, did_you_mean
+from elektronn_tui.errors import SessionError
 
 from .errors import LaunchError
 from .registry import Entry, create_run, new_id
@@ -23,7 +23,6 @@ from .registry import Entry, create_run, new_id
 __all__ = [
     "Order",
     "become_worker",
-    "find_experiment",
     "start_worker",
     "worker_environment",
 ]
@@ -40,8 +39,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str = ""  # of the session; empty: the experiment's name and a time stamp
     settings: dict[str, str] = {}  # --set KEY=VALUE
     steps: int | None = None
-    on_error: Literal["halt", "stop"] = "halt"
-    on_nan: Literal["pause", "rollback", "stop"] = "pause"
+    on_error: Literal["", "halt", "stop"] = ""  # empty: as the experiment says, else by `foreground`
+    on_nan: Literal["", "pause", "rollback", "stop"] = ""
     foreground: bool = False
     entry: str = ENTRY  # "module:function" or "file.py:function", called with (session, order)
     session_id: str = ""
@@ -56,28 +55,6 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     traceback: str = ""
     refused: bool = False
-
-
-def find_experiment(text: str) -> Path:
-    """Return the file of an experiment that is given as a path or as a zoo name.
-
-    Raises
-    ------
-    ExperimentError
-        It is neither.
-    """
-    from elektronn_tui.training.examples import examples
-
-    zoo = examples()
-    if text in zoo:
-        return zoo[text].path
-    path = Path(text).expanduser().absolute()
-    if path.is_file():
-        return path
-    if "/" in text or text.endswith(".py"):
-        raise ExperimentError(f"there is no experiment file {path}")
-    hint = did_you_mean(text, zoo)
-    raise ExperimentError(f"{text!r} is neither a file nor in the zoo.{hint} The zoo has: {', '.join(zoo)}")
 
 
 def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:

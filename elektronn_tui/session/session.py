@@ -93,6 +93,8 @@ class Session:
         What it is called.
     controls
         Registry of controls; made empty when not given.
+    foreground
+        Whether it runs in somebody's terminal or batch job, where nobody mends what goes wrong.
 
     Attributes
     ----------
@@ -108,8 +110,17 @@ class Session:
         Set by the worker: called on the main thread after the state changed.
     """
 
-    def __init__(self, run_dir: Path, *, name: str, session_id: str, controls: Controls | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        name: str,
+        session_id: str,
+        controls: Controls | None = None,
+        foreground: bool = False,
+    ) -> None:
         self.run_dir = run_dir
+        self.foreground = foreground
         self.name = name
         self.id = session_id
         self.controls = Controls() if controls is None else controls

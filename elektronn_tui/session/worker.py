@@ -43,8 +43,8 @@ def train_experiment(session: Session, order: Order) -> None:
     from elektronn_tui.training.experiment import load_experiment
     from elektronn_tui.training.runner import run
 
-    overrides = [f"on_nan={order.on_nan}", f"on_error={order.on_error}"]
-    overrides += [f"{key}={value}" for key, value in order.settings.items()]
+    overrides = [f"{key}={value}" for key, value in order.settings.items()]
+    overrides += [f"{key}={value}" for key in ("on_nan", "on_error") if (value := getattr(order, key))]
     if order.steps is not None:
         overrides.append(f"steps={order.steps}")
     run(load_experiment(order.experiment, overrides), session)
@@ -91,7 +91,9 @@ class Worker:
         self._entry: Entry = own_entry(
             session_id=order.session_id, run_dir=self._run_dir, experiment=Path(order.experiment).stem
         )
-        self._session = Session(self._run_dir, name=self._run_dir.name, session_id=order.session_id)
+        self._session = Session(
+            self._run_dir, name=self._run_dir.name, session_id=order.session_id, foreground=order.foreground
+        )
         self._server = Server(self._session, self._entry)
         self._progress = Progress(self._session) if order.foreground else None
         self._state_file: StateFile | None = None
@@ -173,7 +175,7 @@ class Worker:
             word = Word(event="error", message=reason, traceback="" if ours else text, refused=ours)
             self._launcher.say(word, last=True)
             return "failed", reason, REFUSED if ours else FAILED
-        if self._order.on_error == "halt" and not session.stopping:
+        if self._halts() and not session.stopping:
             session.halt(error)
         else:
             session.logger.error("%s", text)
@@ -183,6 +185,15 @@ class Worker:
                 except Exception as second:  # noqa: BLE001 - it failed already; this is said beside it
                     session.logger.error("saving failed, too: %s", second)
         return "failed", reason, FAILED
+
+    def _halts(self) -> bool:
+        """Whether an error that left the loop waits for a person; a loop with a control for it decided already.
+
+        A person at a live session can look and mend, a batch job can't: hence the two defaults.
+        """
+        if "on_error" in self._session.controls.names():
+            return False
+        return (self._order.on_error or ("stop" if self._order.foreground else "halt")) == "halt"
 
     def _fail_at_start(self, error: Exception) -> int:
         self._launcher.say(Word(event="error", message=str(error), refused=True), last=True)

@@ -7,9 +7,9 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from elektronn_tui.errors import ElektronnError, did_you_mean
+from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
-__all__ = ["Example", "examples", "find_example"]
+__all__ = ["Example", "examples", "experiment_file", "find_example"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,26 @@ def find_example(name: str) -> Example:
             f"the zoo has no experiment {name!r}.{did_you_mean(name, known)} It has: {', '.join(known)}"
         )
     return known[name]
+
+
+def experiment_file(source: str | Path) -> Path:
+    """Return the file of an experiment, given as a name in the zoo or as a path.
+
+    Raises
+    ------
+    ExperimentError
+        It is neither.
+    """
+    text = str(source)
+    zoo = examples()
+    if text in zoo:
+        return zoo[text].path
+    path = Path(source).expanduser().absolute()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ExperimentError(f"{path} is a folder; an experiment is a Python file")
+    if "/" in text or text.endswith(".py"):
+        raise ExperimentError(f"there is no experiment file {path}")
+    hint = did_you_mean(text, zoo)
+    raise ExperimentError(f"{text!r} is neither a file nor in the zoo.{hint} The zoo has: {', '.join(zoo)}")

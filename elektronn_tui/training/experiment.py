@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
 from .datasets import DemoData, VolumeData
-from .examples import examples
+from .examples import experiment_file
 from .schedules import Schedule
 from .settings import from_text, plain, replaced, setting, settings
 
@@ -196,26 +196,6 @@ class Experiment:
 _SHORT = {"lr", "weight_decay", "momentum", "betas", "nesterov", "rho", "eps"}
 
 
-def experiment_path(source: str | Path) -> Path:
-    """Return the file of an experiment, given as a path or a name in the zoo.
-
-    Raises
-    ------
-    ExperimentError
-        There is neither.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path.resolve()
-    zoo = examples()
-    if str(source) in zoo:
-        return zoo[str(source)].path
-    near = did_you_mean(str(source), zoo)
-    if path.is_dir():
-        raise ExperimentError(f"{source}: it is a folder; an experiment is a Python file.{near}")
-    raise ExperimentError(f"{source}: there is no such file, nor an experiment of that name in the zoo.{near}")
-
-
 def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     """Run an experiment file and return its `experiment`, with settings overridden.
 
@@ -232,7 +212,7 @@ def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experi
     ExperimentError
         The file is missing, raises, or defines no experiment; a value is refused: says where and what is allowed.
     """
-    path = experiment_path(source)
+    path = experiment_file(source)
     experiment = _executed(path)
     experiment = dataclasses.replace(experiment, name=experiment.name or path.stem, file=str(path))
     for override in overrides:

@@ -31,7 +31,7 @@ def add_controls(trainer: Trainer) -> None:
     experiment, controls = trainer.experiment, trainer.controls
     optimisers.add_controls(controls, experiment.optimiser, trainer.optimiser)
     _add_variables(controls, trainer.model, experiment)
-    _add_own(controls, trainer.settings, experiment, foreground=bool(getattr(trainer.session, "foreground", False)))
+    _add_own(controls, trainer.settings, experiment, foreground=trainer.session.foreground)
     for name, value in experiment.control_values.items():
         _start_with(controls, name, value)
     for name, schedule in experiment.schedules.items():

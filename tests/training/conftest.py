@@ -14,6 +14,7 @@ class MemorySession:
 
     def __init__(self, run_dir, at=None):
         self.run_dir = run_dir
+        self.foreground = False
         self.controls = Controls()
         self.namespace = {"session": self, "controls": self.controls}
         self.logger = logging.getLogger("tests.session")

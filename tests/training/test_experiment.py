@@ -188,9 +188,9 @@ def test_broken_files_name_file_line_and_reason(write, text, message):
 
 
 def test_missing_files_and_unknown_names(tmp_path):
-    with pytest.raises(ExperimentError, match="no such file, nor an experiment of that name"):
+    with pytest.raises(ExperimentError, match="there is no experiment file"):
         load_experiment(tmp_path / "gone.py")
-    with pytest.raises(ExperimentError, match="it is a folder"):
+    with pytest.raises(ExperimentError, match="is a folder"):
         load_experiment(tmp_path)
 
 
