@@ -130,7 +130,7 @@ ACTIONS: tuple[Action, ...] = (
         label="unpin",
         palette="Give the selected control back to its schedule",
         help="Give the control under the cursor back to its schedule.",
-        verb="",
+        verb="set CONTROL=schedule",
         writes=True,
     ),
     Action(

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_session(parser)
-    parser.add_argument("values", nargs="+", metavar="CONTROL=VALUE", help="all of them are set together, or none")
+    parser.add_argument(
+        "values",
+        nargs="+",
+        metavar="CONTROL=VALUE",
+        help="all of them are set together, or none; CONTROL=schedule gives a pinned one back to its schedule",
+    )
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--pin", action="store_true", help="a scheduled control keeps the value")
     ways.add_argument("--continue", dest="go_on", action="store_true", help="its schedule goes on from the value")
@@ -26,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Set controls and print the receipt of each."""
-    from elektronn_tui.session.protocol import SetControls
+    from elektronn_tui.session.protocol import SetControls, Unpin
 
     values = {}
     for text in args.values:
@@ -36,8 +41,12 @@ def run(args: argparse.Namespace) -> int:
             return USAGE
         values[name.strip()] = value.strip()
     with connect(args.session) as client:
-        wish = SetControls(values=values, schedule="pin" if args.pin else "continue" if args.go_on else "")
-        receipts = client.request(wish, timeout=None).receipts
+        unpinned = [name for name, value in values.items() if value == "schedule"]
+        receipts = [r for name in unpinned for r in client.request(Unpin(control=name), timeout=None).receipts]
+        rest = {name: value for name, value in values.items() if name not in unpinned}
+        if rest:
+            wish = SetControls(values=rest, schedule="pin" if args.pin else "continue" if args.go_on else "")
+            receipts += client.request(wish, timeout=None).receipts
     print_receipts(receipts, as_json=args.json)
     return DONE
 
