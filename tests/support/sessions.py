@@ -15,7 +15,7 @@ from elektronn_tui.session.blocking import ask
 from elektronn_tui.session.errors import ConnectError, ConnectionLost, RequestRefused
 from elektronn_tui.session.launch import Order, start_worker
 from elektronn_tui.session.protocol import CurrentStatus, GetStatus, Stop
-from elektronn_tui.session.registry import Entry, read_session_file
+from elektronn_tui.session.registry import Entry, SessionInfo, read_session_file
 
 ELEKTRONN = str(Path(sys.executable).with_name("elektronn"))
 """The installed command."""
@@ -36,7 +36,7 @@ def running(
         end(entry)
 
 
-def end(entry: Entry) -> None:
+def end(entry: Entry | SessionInfo) -> None:
     """Stop a session without a checkpoint, and kill its process if it does not listen."""
     with contextlib.suppress(ConnectError, ConnectionLost, RequestRefused):
         ask(entry.socket, Stop(now=True), timeout=5.0)
