@@ -83,7 +83,9 @@ class Commands:
         return None
 
     def cancel(self, number: int) -> bool:
-        """Drop a statement that has not begun; return whether there was one."""
+        """Drop a statement that has not begun (0: the next one, if none runs); return whether there was one."""
+        if not number and not self._session.console.running:
+            number = next(iter(list(self._queued)), 0)
         statement = self._queued.get(number)
         if statement is None or number == self._session.console.running:
             return False

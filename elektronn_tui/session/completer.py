@@ -6,12 +6,16 @@ standard input, never objects, and ends when that closes, as it does when the wo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
+import pickle
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from typing import Any
 
 import msgspec
@@ -70,12 +74,29 @@ def serve(connection: socket.socket) -> None:
         except EOFError:
             return
         try:
-            found = answer(question)
+            found = answered(question)
         except Exception as error:  # noqa: BLE001 - jedi fails on odd code, and then there is nothing to propose
             sys.stderr.write(f"completion failed: {type(error).__name__}: {error}\n")
             found = Completions(start=question.column)
         body = msgspec.msgpack.encode(Reply(question.number, found))
         connection.sendall(len(body).to_bytes(HEADER_SIZE, "big") + body)
+
+
+def answered(question: Question) -> Completions:
+    """Return jedi's answer, a second time without what its cache held when that was damaged.
+
+    parso writes its cache in place and reads it without checks, and other sessions write the same files.
+    """
+    try:
+        return answer(question)
+    except (EOFError, pickle.UnpicklingError, OSError):
+        from jedi import settings
+        from parso.cache import parser_cache
+
+        parser_cache.clear()
+        settings.cache_directory = tempfile.mkdtemp(prefix="elektronn-completion-")
+        atexit.register(shutil.rmtree, settings.cache_directory, ignore_errors=True)
+        return answer(question)
 
 
 def answer(question: Question) -> Completions:

@@ -82,6 +82,7 @@ class ConsolePane(Pane):
         super().__init__()
         self.mode: ConsoleMode = "observe"
         self._local: list[ConsoleOutput] = []
+        self._unanswered = 0
         self._known = 0
         self._prompt = Static(id="prompt", markup=False)
 
@@ -198,8 +199,17 @@ class ConsolePane(Pane):
         self._draw()
         self.run_worker(self._run(code), group="statements")
 
+    @property
+    def waits(self) -> bool:
+        """Whether a statement of this console was sent and has not been answered."""
+        return self._unanswered > 0
+
     async def _run(self, code: str) -> None:
-        answer = await self.session.ask(Execute(code=code, mode=self.mode))
+        self._unanswered += 1
+        try:
+            answer = await self.session.ask(Execute(code=code, mode=self.mode))
+        finally:
+            self._unanswered -= 1
         if not isinstance(answer, Executed):
             self._local = []
             self._draw()

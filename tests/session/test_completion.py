@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_loop import FakeLoop, wait_until
 
-from elektronn_tui.session.completer import Question, answer
+from elektronn_tui.session.completer import Question, answered
 from elektronn_tui.session.completion import prelude
 from elektronn_tui.session.live import complete_live
 from elektronn_tui.session.protocol import Complete, Execute
@@ -148,12 +149,27 @@ def test_jedi_knows_what_types_and_source_tell() -> None:
         ("twice(1).app", "append"),
         ("np.zer", "zeros"),
     ):
-        found = answer(Question(0, source, code, 0, len(code)))
+        found = answered(Question(0, source, code, 0, len(code)))
         assert name in [item.name for item in found.items], code
         assert code[found.start :] == code.rpartition(".")[2]
-    found = answer(Question(0, source, "twice(", 0, 6))
+    found = answered(Question(0, source, "twice(", 0, 6))
     assert found.signature.startswith("twice(x)")
     assert "Double it." in found.documentation
+
+
+def test_a_damaged_cache_of_jedi_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jedi import settings
+    from parso.cache import parser_cache
+
+    monkeypatch.setattr(settings, "cache_directory", str(tmp_path))
+    question = Question(0, "import shlex\n", "shlex.quo", 0, 9)
+    assert "quote" in [item.name for item in answered(question).items]
+    cached = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert cached
+    for path in cached:
+        path.write_bytes(b"")
+    parser_cache.clear()
+    assert "quote" in [item.name for item in answered(question).items]
 
 
 def test_names_that_can_not_be_written_as_source_are_left_out() -> None:
