@@ -216,6 +216,44 @@ ACTIONS: tuple[Action, ...] = (
         group="view",
         call="slice(1)",
     ),
+    Action(
+        name="magnify",
+        keys=("+", "="),
+        label="closer",
+        palette="Preview: closer",
+        help="Show a smaller part of the slice, larger.",
+        group="preview",
+        call="magnify(1)",
+    ),
+    Action(
+        name="shrink",
+        keys=("-",),
+        label="farther",
+        palette="Preview: farther",
+        help="Show a larger part of the slice, smaller.",
+        group="preview",
+        call="magnify(-1)",
+    ),
+    Action(
+        name="whole_slice",
+        keys=("f", "0"),
+        label="whole",
+        palette="Preview: the whole slice, or what is readable",
+        help="Show the whole slice; again, a part at which thin membranes can be seen.",
+        group="preview",
+    ),
+    *(
+        Action(
+            name=f"pan_{direction}",
+            keys=(direction,),
+            label=direction,
+            palette=f"Preview: {direction}",
+            help=f"Move {direction} in the slice, while the preview is the active pane.",
+            group="preview",
+            call=f"pan({y}, {x})",
+        )
+        for direction, y, x in (("left", 0, -1), ("right", 0, 1), ("up", -1, 0), ("down", 1, 0))
+    ),
     *(
         Action(
             name=f"pane_{pane}",

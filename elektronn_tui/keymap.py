@@ -38,6 +38,7 @@ def key_name(key: str) -> str:
 def key_shown(key: str) -> str:
     """Return a key as footer and help show it: ``"ctrl+p"`` → ``"^p"``."""
     names = {"enter": "↵", "tab": "⇥", "shift+tab": "⇤", "escape": "esc"}
+    names |= {"left": "←", "right": "→", "up": "↑", "down": "↓"}
     if key in names:
         return names[key]
     return "^" + key[5:] if key.startswith("ctrl+") and len(key) == 6 else key

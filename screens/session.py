@@ -324,7 +324,8 @@ class SessionScreen(Screen[None]):
     def action_interrupt(self) -> None:
         """Interrupt the running statement."""
         running = self.state.status.running_statement
-        if running:
+        # What was just sent may run without this client having heard of it yet.
+        if running or any(console.waits for console in self.query(ConsolePane)):
             self._request(Interrupt(statement=running), "interrupted")
         else:
             self.say("no statement runs; q leaves, p pauses the training", "dim")
@@ -362,6 +363,21 @@ class SessionScreen(Screen[None]):
         """Scroll the preview through its slices."""
         if self.seen("preview"):
             self.query_one(PreviewPane).scroll_slice(by)
+
+    def action_magnify(self, by: int) -> None:
+        """Show the preview larger or smaller."""
+        if self.seen("preview"):
+            self.query_one(PreviewPane).magnify(by)
+
+    def action_whole_slice(self) -> None:
+        """Show the preview's whole slice, or the readable part of it."""
+        if self.seen("preview"):
+            self.query_one(PreviewPane).toggle_whole()
+
+    def action_pan(self, down: int, right: int) -> None:
+        """Move in the preview; in other panes the keys have no such meaning."""
+        if self.active == "preview":
+            self.query_one(PreviewPane).pan(down, right)
 
     async def action_pane(self, name: str) -> None:
         """Go to a pane."""

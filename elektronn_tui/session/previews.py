@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from elektronn_tui.errors import SessionError
 
 from .protocol import GetPreview, Image, Preview, PreviewInfo
+from .window import LARGEST_ZOOM, window
 
 __all__ = ["Previews", "Volumes", "as_grey", "reduced"]
 
@@ -43,19 +43,26 @@ class Previews:
         with self._lock:
             count = self.newest.count + 1 if self.newest is not None else 1
             depth = max((len(volume) for volume in grey.values()), default=0)
-            self.newest = msgspec.structs.replace(info, count=count, depth=depth, captions=tuple(grey))
+            height, width = next((volume.shape[1:] for volume in grey.values()), (0, 0))
+            self.newest = msgspec.structs.replace(
+                info, count=count, depth=depth, height=height, width=width, captions=tuple(grey)
+            )
             self._kept.append((self.newest, grey))
             while len(self._kept) > 1 and sum(v.nbytes for _, kept in self._kept for v in kept.values()) > self._budget:
                 self._kept.popleft()
 
     def slice(self, request: GetPreview) -> Preview:
-        """Return a slice of each volume, at most as large as asked for.
+        """Return a slice of each volume, or the part of it that is asked for, at most as large as asked for.
 
         Raises
         ------
         SessionError
-            There is none yet, or that one is not kept any more.
+            There is none yet, that one is not kept any more, or the part lies nowhere.
         """
+        for name, lowest, highest in (("zoom", 1.0, LARGEST_ZOOM), ("centre_y", 0.0, 1.0), ("centre_x", 0.0, 1.0)):
+            value = getattr(request, name)
+            if not lowest <= value <= highest:
+                raise SessionError(f"{name}={value:g} is not allowed; it must be from {lowest:g} to {highest:g}")
         with self._lock:
             newest, kept = self.newest, list(self._kept)
         if newest is None:
@@ -66,14 +73,25 @@ class Previews:
             raise SessionError(f"preview {index} is not kept: those from {newest.count - len(kept)} on are")
         info, volumes = kept[place]
         z = min(max(info.depth // 2 if request.z is None else request.z, 0), max(info.depth - 1, 0))
-        height, width = (min(max(side, 1), LARGEST_SIDE) for side in (request.height, request.width))
+        room = (min(max(request.height, 1), LARGEST_SIDE), min(max(request.width, 1), LARGEST_SIDE))
+        centre = (request.centre_y, request.centre_x)
         images = []
         for caption, volume in volumes.items():
-            picture = reduced(volume[min(z, len(volume) - 1)], height, width)
+            part = window(volume.shape[1:], room, request.zoom, centre)
+            picture = reduced(volume[min(z, len(volume) - 1)][part.slices], *room)
             images.append(
                 Image(caption=caption, height=picture.shape[0], width=picture.shape[1], pixels=picture.tobytes())
             )
-        return Preview(count=newest.count, index=index, step=info.step, z=z, depth=info.depth, images=tuple(images))
+        first = window((info.height, info.width), room, request.zoom, centre) if info.height and info.width else None
+        return Preview(
+            count=newest.count,
+            index=index,
+            step=info.step,
+            z=z,
+            depth=info.depth,
+            window=(first.top, first.left, first.height, first.width) if first is not None else None,
+            images=tuple(images),
+        )
 
 
 def as_grey(volume: npt.ArrayLike) -> Grey:
@@ -92,12 +110,12 @@ def as_grey(volume: npt.ArrayLike) -> Grey:
 
 
 def reduced(picture: Grey, height: int, width: int) -> Grey:
-    """Return a picture, shape (y, x), reduced by a whole factor to at most `height` × `width`, by the mean of areas."""
+    """Return a picture, shape (y, x), reduced to at most `height` × `width` by the mean of areas of whole voxels."""
     rows, columns = picture.shape
-    factor = max(math.ceil(rows / height), math.ceil(columns / width), 1)
-    if factor == 1:
+    factor = max(rows / height, columns / width)
+    if factor <= 1:
         return np.ascontiguousarray(picture)
-    starts = [np.arange(0, side, factor) for side in (rows, columns)]
+    starts = [np.arange(n) * side // n for side in (rows, columns) for n in (max(round(side / factor), 1),)]
     sums = np.add.reduceat(np.add.reduceat(picture, starts[0], axis=0, dtype=np.uint32), starts[1], axis=1)
     counts = np.outer(*(np.diff(np.append(start, side)) for start, side in zip(starts, (rows, columns), strict=True)))
     return ((sums + counts // 2) // counts).astype(np.uint8)

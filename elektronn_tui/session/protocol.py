@@ -148,6 +148,8 @@ class PreviewInfo(Message, frozen=True, kw_only=True):
     count: int
     step: int
     depth: int  # z slices
+    height: int = 0  # of a slice, voxels; 0: not known
+    width: int = 0
     captions: tuple[str, ...] = ()
 
 
@@ -322,6 +324,7 @@ class Preview(Answer, frozen=True, kw_only=True):
     step: int
     z: int
     depth: int
+    window: tuple[int, int, int, int] | None = None  # what is shown of the slice: top, left, height, width in voxels
     images: tuple[Image, ...] = ()
 
 
@@ -403,13 +406,19 @@ class GetJournal(Request, frozen=True, kw_only=True):
 
 
 class GetPreview(Request, frozen=True, kw_only=True):
-    """Ask for slice `z` of preview `index` (-1 the newest), no larger than `height` × `width` pixels an image."""
+    """Ask for slice `z` of preview `index` (-1 the newest), no larger than `height` × `width` pixels an image.
+
+    At `zoom` 1 that is the whole slice; above it is a part around the centre, enlarged that many times.
+    """
 
     answer = Preview
     index: int = -1
     z: int | None = None  # None: the middle slice
     height: int = 256
     width: int = 256
+    zoom: float = 1.0  # at least 1
+    centre_y: float = 0.5  # 0 to 1 from the slice's first voxel to its last
+    centre_x: float = 0.5
 
 
 class SetControls(Request, frozen=True, kw_only=True):
@@ -556,6 +565,9 @@ class Ended(Event, frozen=True, kw_only=True):
 
     state: State
     reason: str = ""
+    never_ran: bool = False  # it failed while it started; the run directory is taken away
+    refused: bool = False  # what it was asked to do can't be done, and the reason says why
+    traceback: str = ""  # of what failed while it started, unless it was refused
 
 
 class Rejected(Event, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ImageView", "Picture"]
+__all__ = ["ImageView", "Picture", "pixels_for"]
 
 # 16 levels: neighbours of one tissue then share a style, which is what makes a line of text short.
 _GREYS = 16
@@ -96,11 +96,9 @@ class ImageView(Widget):
 
     def cells_for_pixels(self) -> tuple[int, int]:
         """Return how many pixels (y, x) one image can show at most: what to ask the session for."""
-        count = max(len(self._image_pictures), 1)
-        size = self.content_size
         captions = any(picture.caption for picture in self._image_pictures)
-        width = (size.width - _GAP * (count - 1)) // count
-        return 2 * max(size.height - captions, 1), max(width, 1)
+        size = self.content_size
+        return pixels_for(size.width, size.height, max(len(self._image_pictures), 1), captions=captions)
 
     def _image_draw(self) -> None:
         size = self.content_size
@@ -114,6 +112,12 @@ class ImageView(Widget):
         if y < len(self._image_strips):
             return self._image_strips[y].apply_style(self.rich_style)
         return Strip.blank(self.content_size.width, self.rich_style)
+
+
+def pixels_for(width: int, height: int, count: int, *, captions: bool = True) -> tuple[int, int]:
+    """Return how many pixels (y, x) each of `count` images has in `height` rows of `width` cells."""
+    rows = height - (captions and height > 2)
+    return 2 * max(rows, 1), max((width - _GAP * (count - 1)) // count, 1)
 
 
 def draw_pictures(pictures: Sequence[Picture], width: int, height: int, plain: bool = False) -> list[Strip]:
@@ -137,7 +141,7 @@ def draw_pictures(pictures: Sequence[Picture], width: int, height: int, plain: b
         return [Strip.blank(max(width, 0)) for _ in range(height)]
     captions = any(picture.caption for picture in pictures) and height > 2
     rows = height - captions
-    room = max((width - _GAP * (len(pictures) - 1)) // len(pictures), 1)
+    _, room = pixels_for(width, height, len(pictures), captions=captions)
     # A cell is two pixels high and one wide, and about twice as high as wide.
     scale = max(max(picture.pixels.shape[0] / (2 * rows), picture.pixels.shape[1] / room) for picture in pictures)
     columns: list[list[list[Segment]]] = []

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from elektronn_tui.session.previews import reduced
 from elektronn_tui.session.protocol import (
     HEADER_SIZE,
     MAX_REQUEST,
@@ -76,8 +77,10 @@ from elektronn_tui.session.protocol import (
     frame_length,
 )
 from elektronn_tui.session.registry import SessionInfo
+from elektronn_tui.session.window import window
 
 START = 1_800_000_000.0
+SLICE = 128
 
 GRAPH = (
     NodeInfo(name="raw", kind="Input", shape=(1, 1, 23, 185, 185), tags="b,f,z,y,x", fov=(1, 1, 1), role="input"),
@@ -154,7 +157,9 @@ class FakeSession:
             step=step - 20,
         )
         self.console: list[ConsoleOutput] = []
-        self.preview = PreviewInfo(count=3, step=12_400, depth=23, captions=("raw", "prediction", "target"))
+        self.preview = PreviewInfo(
+            count=3, step=12_400, depth=23, height=SLICE, width=SLICE, captions=("raw", "prediction", "target")
+        )
         self.undo_stack: list[tuple[str, Any, Any]] = []
         self.redo_stack: list[tuple[str, Any, Any]] = []
         self.requests: list[Request] = []
@@ -256,9 +261,9 @@ class FakeSession:
     def gap(self, skipped: int) -> None:
         self.send(Gap(skipped=skipped))
 
-    def end(self, state: str = "finished", reason: str = "") -> None:
+    def end(self, state: str = "finished", reason: str = "", **more: Any) -> None:
         self.status = msgspec.structs.replace(self.status, state=state, reason=reason)
-        self.send(Ended(state=state, reason=reason))
+        self.send(Ended(state=state, reason=reason, **more))
 
     def say(self, statement: int, stream: str, text: str) -> None:
         output = ConsoleOutput(statement=statement, stream=stream, text=text, client="tui")
@@ -465,25 +470,28 @@ class FakeSession:
 
     def _preview(self, message: GetPreview) -> Preview:
         z = self.preview.depth // 2 if message.z is None else min(max(message.z, 0), self.preview.depth - 1)
-        n = min(96, message.height, message.width)
-        y, x = np.mgrid[0:n, 0:n] * (96 / n)
+        n = SLICE
+        y, x = np.mgrid[0:n, 0:n]
         cells = np.sin(x / 9 + z / 3) + np.sin(y / 11 + np.sin(x / 17) * 2) + np.sin((x + y) / 23)
         membrane = np.exp(-((cells / 0.35) ** 2))
         grain = np.sin(x * 12.9 + y * 78.2) * 437.5
         grain = grain - np.floor(grain)
         raw = 205 - 150 * membrane + 25 * (grain - 0.5)
         pictures = {"raw": raw, "prediction": 255 * membrane**1.5, "target": 255.0 * (membrane > 0.5)}
-        images = tuple(
-            Image(caption=name, height=n, width=n, pixels=np.clip(picture, 0, 255).astype(np.uint8).tobytes())
-            for name, picture in pictures.items()
-        )
+        room = (message.height, message.width)
+        part = window((n, n), room, message.zoom, (message.centre_y, message.centre_x))
+        images = []
+        for name, picture in pictures.items():
+            small = reduced(np.clip(picture, 0, 255).astype(np.uint8)[part.slices], *room)
+            images.append(Image(caption=name, height=small.shape[0], width=small.shape[1], pixels=small.tobytes()))
         return Preview(
             count=self.preview.count,
             index=self.preview.count - 1,
             step=self.preview.step,
             z=z,
             depth=self.preview.depth,
-            images=images,
+            window=(part.top, part.left, part.height, part.width),
+            images=tuple(images),
         )
 
     def _complete(self, message: Complete) -> Completions:

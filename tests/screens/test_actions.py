@@ -64,7 +64,9 @@ def test_help_lists_every_action_with_its_keys(screen: str) -> None:
         assert all(key_shown(key) in text for key in action.keys)
 
 
-@pytest.mark.parametrize("character", [":", "/", "[", "]", "?", ",", ".", "-", "+", "_", "@", "\\", "#", "p", "S", "1"])
+@pytest.mark.parametrize(
+    "character", [":", "/", "[", "]", "?", ",", ".", "-", "+", "=", "_", "@", "\\", "#", "p", "S", "1"]
+)
 def test_key_names_are_those_of_the_terminal_library(character: str) -> None:
     assert key_name(character) == _character_to_key(character)
 

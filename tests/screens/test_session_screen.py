@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fake_session import CONTROLS
 from textual.widgets import Input

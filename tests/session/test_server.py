@@ -534,14 +534,41 @@ def test_previews_come_reduced_to_the_size_that_is_asked_for(loop: FakeLoop) -> 
         preview = client.request(GetPreview(z=3, height=20, width=20))
         assert (preview.step, preview.z, preview.depth) == (7, 3, 4)
         raw, prediction = preview.images
-        assert (raw.caption, raw.height, raw.width) == ("raw", 14, 20)
-        picture = np.frombuffer(raw.pixels, np.uint8).reshape(14, 20)
+        assert (raw.caption, raw.height, raw.width) == ("raw", 13, 20)
+        picture = np.frombuffer(raw.pixels, np.uint8).reshape(13, 20)
         assert picture[0, 0] == round(float(ramp[3, :3, :3].astype(float).mean()))
         assert set(prediction.pixels) == {128}
         full = client.request(GetPreview(z=0)).images[0]
         assert full.pixels == ramp[0].tobytes()
         with pytest.raises(RequestRefused, match="preview 5"):
             client.request(GetPreview(index=5))
+
+
+def test_a_part_of_a_preview_comes_as_numpy_would_cut_it(loop: FakeLoop) -> None:
+    slices = np.random.default_rng(1).integers(0, 256, (3, 64, 96), dtype=np.uint8)
+    loop.session.add_preview(PreviewInfo(count=0, step=7, depth=3), {"raw": slices})
+    with loop.client() as client:
+        # 64 × 96 in 32 × 48 pixels: 2 voxels a pixel, at zoom 2 one.
+        crop = client.request(GetPreview(z=1, height=32, width=48, zoom=2, centre_y=0.5, centre_x=0.5))
+        assert crop.window == (16, 24, 32, 48)
+        assert crop.images[0].pixels == slices[1, 16:48, 24:72].tobytes()
+        corner = client.request(GetPreview(z=1, height=16, width=24, zoom=2, centre_y=1, centre_x=0))
+        assert corner.window == (32, 0, 32, 48)
+        means = slices[1, 32:, :48].reshape(16, 2, 24, 2).sum((1, 3), dtype=np.uint32)
+        assert corner.images[0].pixels == ((means + 2) // 4).astype(np.uint8).tobytes()
+        # Room that the shape of the slice would leave empty shows more of it.
+        tall = client.request(GetPreview(height=64, width=48, zoom=2))
+        assert tall.window == (0, 24, 64, 48)
+        assert client.request(GetPreview(height=32, width=48)).window == (0, 0, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"zoom": 0.5}, {"zoom": float("nan")}, {"zoom": 1e9}, {"centre_y": -0.1}, {"centre_x": 2.0}]
+)
+def test_a_part_that_lies_nowhere_is_refused(loop: FakeLoop, wrong: dict[str, float]) -> None:
+    loop.session.add_preview(PreviewInfo(count=0, step=7, depth=3), {"raw": np.zeros((3, 8, 8), np.uint8)})
+    with loop.client() as client, pytest.raises(RequestRefused, match=f"{next(iter(wrong))}="):
+        client.request(GetPreview(**wrong))
 
 
 def test_curves_come_reduced_to_the_width_that_is_asked_for(loop: FakeLoop) -> None:
