@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from elektronn_tui.session.protocol import Curve, CurveQuery, Curves, GetCurves, Mark, MetricInfo
 
+from ..arrays import load_numpy
 from ..dialogs import PickDialog
 from ..state import Part, SessionState
 from ..widgets.plot import Plot
@@ -163,10 +164,10 @@ class PlotsPane(Pane):
         plots = list(self.query(Plot))
         while len(plots) > len(shown):
             await plots.pop().remove()
-        while len(plots) < len(shown):
-            plot = Plot()
-            await self.mount(plot)
-            plots.append(plot)
+        new = [Plot() for _ in shown[len(plots) :]]
+        if new:
+            await self.mount_all(new)
+            plots += new
         marks = [PlotMark(mark.step, None if math.isnan(mark.time) else mark.time, mark.text) for mark in self._marks()]
         span = SPANS[self._span][1]
         first = self._first_step(self.state.metrics, self.metrics)
@@ -178,6 +179,7 @@ class PlotsPane(Pane):
             plot.set_marks([mark for mark in marks if mark.step >= first])
 
     def _series(self, name: str, group: str) -> Series:
+        load_numpy()
         import numpy as np
 
         def array(raw: bytes, dtype: str) -> npt.NDArray[np.generic]:

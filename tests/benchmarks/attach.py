@@ -32,6 +32,8 @@ def benchmark() -> int:
     rounds, history = (5, 100_000) if args.quick else (args.rounds, args.history)
     ours, bare, first_bytes = [], [], []
     with private_home(), running("convolutions", name="training", settings={"history": str(history)}):
+        with PtyTerminal([ELEKTRONN, "attach", "training"]) as terminal:  # writes what byte code is missing
+            terminal.wait_for_all(FULL_FRAME)
         for _ in range(rounds):
             with PtyTerminal([sys.executable, "-c", BARE]) as terminal:
                 bare.append(terminal.wait_for_all([rb"full frame"]) - terminal.started)

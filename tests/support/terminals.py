@@ -29,7 +29,8 @@ _UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p|\
 def base_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a person's true-colour terminal."""
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", **(extra or {})}
-    for name in ("NO_COLOR", "COLUMNS", "LINES", "TMUX"):
+    # The last is what a developer may have set; an installed package has its byte code beside it.
+    for name in ("NO_COLOR", "COLUMNS", "LINES", "TMUX", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
     return environment
 
