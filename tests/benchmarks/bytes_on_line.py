@@ -1,5 +1,7 @@
 """How many bytes an attached application sends: log and two plots live, 120 by 40, one update a second.
 
+The session makes 100 steps a second and has a past of some minutes (``--history 0``: none, the curves move most).
+
 Textual's own driver and ours show the same session at the same time; what ``ssh -C`` would make of the bytes is
 measured with one zlib stream, flushed after each write. At the end the session is paused and both screens are compared.
 """
@@ -34,10 +36,10 @@ ElektronnApp(find("training"), rate=float(sys.argv[2]), driver_class=stock).run(
 
 def benchmark() -> int:
     """Count for a while, then compare the screens."""
-    args = options(__doc__, seconds=60.0, rate=1.0)
+    args = options(__doc__, seconds=60.0, rate=1.0, history=20_000)
     seconds = 20.0 if args.quick else args.seconds
     figures: dict[str, tuple[float, float]] = {}
-    with private_home(), running("idle", name="training") as entry:
+    with private_home(), running("idle", name="training", settings={"history": str(args.history)}) as entry:
         terminals = {
             driver: PtyTerminal([sys.executable, "-c", APPLICATION, driver, str(args.rate)], columns=120, rows=40)
             for driver in ("stock", "changed cells")

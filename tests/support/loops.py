@@ -53,9 +53,9 @@ def curve(step: int) -> dict[str, float]:
 
 
 def idle(session: Any, order: Any) -> None:
-    """Make a hundred steps a second that cost nothing."""
+    """Make a hundred steps a second that cost nothing; ``--set history=N`` begins with a history of N steps."""
     add_learning_rate(session)
-    step = 0
+    step = fill_history(session, int(order.settings.get("history", "0")))
     while (order.steps is None or step < order.steps) and session.safe_point(step):
         time.sleep(0.01)
         step += 1
