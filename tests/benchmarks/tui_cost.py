@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from benchmarking import emit, main, median, options, private_home, spread, verdict
-from sessions import ELEKTRONN, running
+from sessions import ELEKTRONN, running, wait_until
 from terminals import PtyTerminal
 
 SETTLE = 2.0  # seconds from the first full frame to the measured block
@@ -25,6 +25,7 @@ def benchmark() -> int:
     losses, per_step, shares = [], [], {1: [], 4: []}
     with private_home(), running("convolutions", name="training", settings={"history": "20000"}) as entry:
         ticks = Path(entry.run_dir) / "ticks"
+        wait_until(ticks.exists, "the first step", 120)
         for number in range(rounds):
             for rate in (1, 4):
                 before = measured(ticks, block)
