@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from rich.style import Style
 from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -54,6 +55,7 @@ class Plot(Widget):
         self._plot_marks: tuple[Mark, ...] = ()
         self._plot_strips: list[Strip] = []
         self._plot_drawn_for: Size | None = None
+        self._plot_style: Style | None = None
         if look is not None:
             for key in ("log_y", "x_axis", "band", "smoothing", "ascii"):
                 self.set_reactive(getattr(Plot, key), getattr(look, key))
@@ -162,6 +164,14 @@ class Plot(Widget):
         """Give one row of the plot."""
         if self._plot_drawn_for != self.content_size:
             self._plot_draw()
+        style = self._plot_style
+        if style is None:
+            style = self._plot_style = self.rich_style
         if y < len(self._plot_strips):
-            return self._plot_strips[y].apply_style(self.rich_style)
-        return Strip.blank(self.content_size.width, self.rich_style)
+            return self._plot_strips[y].apply_style(style)
+        return Strip.blank(self.content_size.width, style)
+
+    def notify_style_update(self) -> None:
+        """Forget the style, which every row of a redraw would else look up through all ancestors."""
+        super().notify_style_update()
+        self._plot_style = None
