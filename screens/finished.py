@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
+import msgspec
+
 from elektronn_tui.errors import ElektronnError
 from elektronn_tui.session.errors import RequestRefused
 from elektronn_tui.session.journal import read_journal
@@ -27,6 +29,7 @@ from elektronn_tui.session.protocol import (
     LogLines,
     Mark,
     MetricInfo,
+    NodeInfo,
     Preview,
     PreviewInfo,
     Request,
@@ -119,6 +122,7 @@ class FinishedLink:
             log_tail=tuple(log[-KEPT_LOG:]),
             journal_total=len(journal),
             journal_tail=tuple(journal[-KEPT_JOURNAL:]),
+            graph=self._graph(),
             preview=PreviewInfo(count=1, step=_step_of(preview), depth=1, captions=("",)) if preview else None,
         )
 
@@ -154,6 +158,12 @@ class FinishedLink:
             return read_journal(self._run_dir / "journal.jsonl")
         except OSError:
             return []
+
+    def _graph(self) -> tuple[NodeInfo, ...]:
+        try:
+            return msgspec.json.decode((self._run_dir / "graph.json").read_bytes(), type=tuple[NodeInfo, ...])
+        except (OSError, msgspec.DecodeError):
+            return ()  # it failed before it had a network, or was cut off
 
     def _controls(self) -> list[ControlInfo]:
         """Return the controls as the last checkpoint has them."""

@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import msgspec
+
 from elektronn_tui.errors import ElektronnError
 from elektronn_tui.training.controls import Controls
 from elektronn_tui.training.history import History
@@ -27,6 +29,7 @@ from .clock import Clock
 from .commands import Commands
 from .console import Console
 from .edits import Edits
+from .files import write_atomically
 from .journal import Journal
 from .log import LOGGER, SessionLog
 from .previews import Previews, Volumes
@@ -203,8 +206,12 @@ class Session:
         self._status = {**self._status, **fields}
 
     def set_graph(self, nodes: Sequence[NodeInfo]) -> None:
-        """Say what the network is made of."""
+        """Say what the network is made of; kept in ``graph.json``, so that it can be seen after the end, too."""
         self.graph = tuple(nodes)
+        try:
+            write_atomically(self.run_dir / "graph.json", msgspec.json.format(msgspec.json.encode(self.graph)))
+        except OSError as error:
+            self.logger.warning("graph.json can't be written: %s", error)
         self.changed()
 
     def add_preview(self, info: PreviewInfo, volumes: Volumes) -> None:

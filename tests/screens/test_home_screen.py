@@ -138,6 +138,8 @@ async def test_a_finished_run_is_read_from_its_directory(home: Path, opened: Any
     (directory / "previews").mkdir()
     for step in (100, 600):
         Image.fromarray(np.full((8, 6), step % 256, np.uint8)).save(directory / "previews" / f"step-{step:09d}.png")
+    graph = [{"name": "raw", "kind": "Input", "shape": [1, 1, 3, 15, 15], "role": "input"}]
+    (directory / "graph.json").write_text(json.dumps(graph))
     journal = Journal(directory / "journal.jsonl")
     journal.append("set", step=300, client="tui", text="lr 0.1 → 0.01")
     journal.close()
@@ -157,6 +159,8 @@ async def test_a_finished_run_is_read_from_its_directory(home: Path, opened: Any
         assert "lr 0.1 → 0.01" in str(screen.pane("plots").border_title)
         assert screen.state.controls["lr"].value == 0.01
         assert "1000" in screen.state.controls["lr"].schedule
+        assert [(node.name, node.shape) for node in screen.state.graph] == [("raw", (1, 1, 3, 15, 15))]
+        assert "1 nodes" in str(screen.pane("graph").border_title)
         (picture,) = await until(pilot, lambda: screen.query_one(ImageView).pictures)
         assert picture.pixels.shape == (8, 6)
         assert picture.pixels[0, 0] == 600 % 256

@@ -544,6 +544,13 @@ def test_previews_come_reduced_to_the_size_that_is_asked_for(loop: FakeLoop) -> 
             client.request(GetPreview(index=5))
 
 
+def test_the_network_is_kept_for_when_the_session_is_over(loop: FakeLoop) -> None:
+    nodes = [NodeInfo(name="raw", kind="Input", shape=(1, None, 3), role="input"), NodeInfo(name="out", kind="Conv")]
+    loop.session.set_graph(nodes)
+    kept = (loop.session.run_dir / "graph.json").read_bytes()
+    assert msgspec.json.decode(kept, type=list[NodeInfo]) == nodes
+
+
 def test_a_part_of_a_preview_comes_as_numpy_would_cut_it(loop: FakeLoop) -> None:
     slices = np.random.default_rng(1).integers(0, 256, (3, 64, 96), dtype=np.uint8)
     loop.session.add_preview(PreviewInfo(count=0, step=7, depth=3), {"raw": slices})
