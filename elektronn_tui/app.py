@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elektronn_tui.screens.application import ElektronnApp
+    from elektronn_tui.session.launch import Start
     from elektronn_tui.session.registry import SessionInfo
 
 __all__ = ["ElektronnApp", "prepare_terminal", "run_app"]
@@ -43,7 +44,13 @@ def _splash(what: str) -> None:
     os.write(sys.__stdout__.fileno(), frame.encode())
 
 
-def run_app(target: SessionInfo | None = None, *, read_only: bool = False, rate: float | None = None) -> int:
+def run_app(
+    target: SessionInfo | None = None,
+    *,
+    read_only: bool = False,
+    rate: float | None = None,
+    start: Start | None = None,
+) -> int:
     """Show the application until the person leaves it.
 
     Parameters
@@ -54,19 +61,28 @@ def run_app(target: SessionInfo | None = None, *, read_only: bool = False, rate:
         Attach without the right to change anything.
     rate : float, optional
         Frames of a session's state a second; the settings' (default 1) when not given.
+    start : Start, optional
+        How the target comes up, where this process started it.
 
     Returns
     -------
     int
         Exit code: 0 when the person left, 5 when the application broke down.
+
+    Raises
+    ------
+    LaunchError
+        The session failed before its first step.
     """
     prepare_terminal()
     _splash(f"attaching to {target.name} ..." if target is not None else "looking for sessions ...")
     from elektronn_tui.screens.application import ElektronnApp
     from elektronn_tui.screens.settings import Settings
 
-    app = ElektronnApp(target, read_only=read_only, rate=rate, settings=Settings.load())
+    app = ElektronnApp(target, read_only=read_only, rate=rate, start=start, settings=Settings.load())
     app.run(mouse=app.settings.mouse)
+    if app.failure is not None:
+        raise app.failure
     if app.farewell:
         sys.stdout.write(app.farewell + "\n")
     return app.return_code or 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -21,6 +22,10 @@ from elektronn_tui.session.registry import SessionInfo
 
 from .settings import Settings
 from .themes import DARK, LIGHT
+
+if TYPE_CHECKING:
+    from elektronn_tui.session.errors import LaunchError
+    from elektronn_tui.session.launch import Start
 
 __all__ = ["ElektronnApp"]
 
@@ -50,6 +55,13 @@ class ElektronnApp(App[None]):
         Attach without the right to change anything.
     rate : float, optional
         Deltas a second; the settings' when not given.
+    start : Start, optional
+        How the target comes up, where this process started it.
+
+    Attributes
+    ----------
+    failure : LaunchError or None
+        Why the session that was to be shown never ran; the application leaves then.
     """
 
     ENABLE_COMMAND_PALETTE = True
@@ -70,6 +82,7 @@ class ElektronnApp(App[None]):
         *,
         read_only: bool = False,
         rate: float | None = None,
+        start: Start | None = None,
         settings: Settings | None = None,
         driver_class: type[Driver] | None = None,
     ) -> None:
@@ -79,6 +92,8 @@ class ElektronnApp(App[None]):
         self.read_only = read_only
         self.rate = rate if rate is not None else self.settings.rate
         self.farewell = ""
+        self.failure: LaunchError | None = None
+        self._start = start
         self._shown_screens = 0
         self.add_mode(self.DEFAULT_MODE, self._first_screen)
         self.register_theme(DARK)
@@ -95,9 +110,17 @@ class ElektronnApp(App[None]):
         return {name: find(name) for name in self.settings.keys.settings}
 
     def on_mount(self) -> None:
-        """Say what is wrong with the settings."""
+        """Say what is wrong with the settings, and hear of a session that does not come up."""
         if self.settings.warning:
             self.notify(self.settings.warning, severity="warning", timeout=15, markup=False)
+        if self._start is not None:
+            loop = asyncio.get_running_loop()
+
+            def tell(failure: LaunchError) -> None:
+                with contextlib.suppress(RuntimeError):  # the application was left
+                    loop.call_soon_threadsafe(self._leave_for, failure)
+
+            self._start.when_failed(tell)
 
     # --- screens
 
@@ -150,6 +173,19 @@ class ElektronnApp(App[None]):
         if running:
             self.farewell = f"detached from {running}; it goes on. Come back: elektronn attach {running}"
         self.exit()
+
+    def never_ran(self, info: SessionInfo, failure: LaunchError) -> None:
+        """Leave, when the session that this was opened on failed before its first step: there is nothing to see."""
+        opened_on_it = self.target is not None and self.target.id == info.id
+        if opened_on_it and self._start is None:  # else the worker itself says it, and more surely
+            self._leave_for(failure)
+
+    def _leave_for(self, failure: LaunchError) -> None:
+        if self._shown_screens:
+            self.notify(str(failure), severity="error", timeout=15, markup=False)
+        else:
+            self.failure = failure
+            self.exit()
 
     def redraw(self) -> None:
         """Draw every cell anew, whatever the terminal shows."""

@@ -14,7 +14,8 @@ import msgspec
 from elektronn_tui.errors import SessionError, SessionNotFound
 from elektronn_tui.session import registry
 from elektronn_tui.session.client import SessionClient
-from elektronn_tui.session.errors import ConnectError, ConnectionLost
+from elektronn_tui.session.errors import ConnectError, ConnectionLost, LaunchError
+from elektronn_tui.session.launch import stderr_tail
 from elektronn_tui.session.protocol import (
     LIVE_STATES,
     Answer,
@@ -76,6 +77,11 @@ class SessionLink:
         Deltas a second that are asked for.
     name : str
         How this client is called in the journal and by ``held_by``.
+
+    Attributes
+    ----------
+    never_ran : LaunchError or None
+        Why the session failed while it started, if it did.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class SessionLink:
         self.read_only = read_only
         self.state = SessionState()
         self.welcome: Welcome | None = None
+        self.never_ran: LaunchError | None = None
+        self._has_run = False
         self._on_change = on_change
         self._rate = rate
         self._name = name
@@ -154,6 +162,8 @@ class SessionLink:
                 elif isinstance(event, Gap):
                     self._say(with_link(self.state, "live", gap=self.state.gap + event.skipped), _LINK)
                 elif isinstance(event, Ended):
+                    if event.never_ran:
+                        self.never_ran = LaunchError(event.reason, event.traceback, refused=event.refused)
                     self._end(event.state, event.reason)
                     return
                 elif isinstance(event, Rejected):
@@ -183,7 +193,13 @@ class SessionLink:
         try:
             info = await asyncio.to_thread(registry.find, self.info.id, exact=True)
         except SessionNotFound:
-            file = await asyncio.to_thread(registry.read_session_file, Path(self.info.run_dir))
+            run_dir = Path(self.info.run_dir)
+            file = await asyncio.to_thread(registry.read_session_file, run_dir)
+            if file is None and not self._has_run and not run_dir.exists():
+                # Only a session that never ran takes its run directory away.
+                self.never_ran = LaunchError(f"{self.info.name} failed while it started, and left nothing")
+                self._end("failed", "it failed while it started")
+                return True
             if file is None or file.id != self.info.id or file.state in LIVE_STATES:
                 return False
             self._end(file.state, file.reason)
@@ -192,6 +208,9 @@ class SessionLink:
             self.info = msgspec.structs.replace(self.info, socket=info.socket)
         if info.state in LIVE_STATES:
             return False
+        if info.state == "lost" and not self._has_run and not info.step:
+            tail = await asyncio.to_thread(stderr_tail, Path(info.run_dir))
+            self.never_ran = LaunchError(f"the worker of {info.name} died while it started", tail)
         self._end(info.state, info.reason)
         return True
 
@@ -205,5 +224,6 @@ class SessionLink:
 
     def _say(self, state: SessionState, parts: frozenset[Part]) -> None:
         self.state = state
+        self._has_run = self._has_run or state.status.state not in ("starting", "failed", "lost")
         if parts:
             self._on_change(state, parts)

@@ -182,6 +182,8 @@ class SessionScreen(Screen[None]):
             return
         if parts & {"status", "link"}:
             self._show_chrome()
+        if state.link == "ended" and isinstance(self.link, SessionLink) and self.link.never_ran is not None:
+            self.app.never_ran(self.info, self.link.never_ran)
         for name in NAMES:
             pane = self.pane(name)
             if pane.built and self.seen(name) and (parts & pane.parts or "link" in parts):

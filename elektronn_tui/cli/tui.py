@@ -13,6 +13,7 @@ from . import USAGE
 from .train import add_start_options, order_from
 
 if TYPE_CHECKING:
+    from elektronn_tui.session.launch import Start
     from elektronn_tui.session.registry import SessionInfo
 
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     require_terminal()
     if args.experiment is None:
         return open_app(None, args)
-    from elektronn_tui.session.launch import start_worker
+    from elektronn_tui.session.launch import follow_start
     from elektronn_tui.session.registry import find
     from elektronn_tui.training.examples import experiment_file
 
@@ -55,17 +56,24 @@ def run(args: argparse.Namespace) -> int:
     if order is None:
         return USAGE
     # Clients can connect before torch is imported: the application shows how the session starts.
-    entry = start_worker(order, until="bound")
-    return open_app(find(entry.id), args)
+    start = follow_start(order)
+    try:
+        target = find(start.entry.id, exact=True)
+    except SessionNotFound:
+        start.settled.wait()
+        if start.failure is None:
+            raise
+        raise start.failure from None
+    return open_app(target, args, start)
 
 
-def open_app(target: SessionInfo | None, args: argparse.Namespace) -> int:
+def open_app(target: SessionInfo | None, args: argparse.Namespace, start: Start | None = None) -> int:
     """Show the application until the person leaves it."""
     from elektronn_tui.app import run_app
 
     if args.rate is not None and not 0.1 <= args.rate <= 20:
         raise ElektronnError(f"--rate {args.rate:g} is not allowed; it must be from 0.1 to 20 updates a second")
-    return run_app(target, read_only=args.read_only, rate=args.rate)
+    return run_app(target, read_only=args.read_only, rate=args.rate, start=start)
 
 
 def require_terminal() -> None:

@@ -9,21 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NoReturn
 
 import msgspec
-
-from elektronn_tui.errors import SessionError
 
 from .errors import LaunchError
 from .registry import Entry, create_run, new_id
 
 __all__ = [
     "Order",
+    "Start",
     "become_worker",
+    "follow_start",
     "start_worker",
+    "stderr_tail",
     "worker_environment",
 ]
 
@@ -99,29 +100,73 @@ def start_worker(order: Order, *, until: Literal["bound", "ready"] = "ready", ti
     LaunchError
         The worker failed before that, or said nothing in time (then it is ended).
     """
-    order = prepared(order)
-    run_dir = Path(order.run_dir)
-    ours, its = os.pipe()
+    words = _started(prepared(order))
     try:
-        with open(run_dir / "stdout.log", "ab") as stdout, open(run_dir / "stderr.log", "ab") as stderr:
-            process = subprocess.Popen(
-                _command(order, its),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=worker_environment(),
-                pass_fds=(its,),
-                start_new_session=True,
-            )
-        os.close(its)
-        its = -1
-        # Reaped when it ends, or it would look alive for as long as this process lives.
-        threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
-        return _word(process, ours, run_dir, until, timeout)
+        return words.until(until, timeout)
     finally:
-        os.close(ours)
-        if its >= 0:
-            os.close(its)
+        words.close()
+
+
+class Start:
+    """A worker that clients can connect to, and that may still fail before its first step.
+
+    Attributes
+    ----------
+    entry : Entry
+        Who it is.
+    failure : LaunchError or None
+        Why it did not come up, once that is known.
+    settled : threading.Event
+        Set when it is up, or has failed.
+    """
+
+    def __init__(self, words: _Words, entry: Entry) -> None:
+        self.entry = entry
+        self.failure: LaunchError | None = None
+        self.settled = threading.Event()
+        self._words = words
+        self._tell: Callable[[LaunchError], None] | None = None
+        self._lock = threading.Lock()
+        threading.Thread(target=self._follow, name=f"start-{entry.pid}", daemon=True).start()
+
+    def when_failed(self, tell: Callable[[LaunchError], None]) -> None:
+        """Let a function be called once, from any thread, if the worker fails before its first step or has failed."""
+        with self._lock:
+            self._tell = tell
+            failure = self.failure
+        if failure is not None:
+            tell(failure)
+
+    def _follow(self) -> None:
+        try:
+            self._words.until("ready", None)
+        except LaunchError as error:
+            with self._lock:
+                self.failure = error
+                tell = self._tell
+            self.settled.set()
+            if tell is not None:
+                tell(error)
+        finally:
+            self._words.close()
+            self.settled.set()
+
+
+def follow_start(order: Order, *, timeout: float = READY_TIMEOUT) -> Start:
+    """Start a worker in a session of its own, and return when clients can connect and see it start or fail.
+
+    Raises
+    ------
+    LaunchError
+        The worker failed before that, or said nothing in time (then it is ended).
+    """
+    words = _started(prepared(order))
+    try:
+        entry = words.until("bound", timeout)
+    except LaunchError:
+        words.close()
+        raise
+    return Start(words, entry)
 
 
 def become_worker(order: Order) -> NoReturn:
@@ -137,38 +182,81 @@ def _command(order: Order, ready: int) -> list[str]:
     return [sys.executable, "-P", "-m", "elektronn_tui.session.worker", "--ready-fd", str(ready), "--order", text]
 
 
-def _word(process: subprocess.Popen[bytes], pipe: int, run_dir: Path, until: str, timeout: float) -> Entry:
-    end = time.monotonic() + timeout
-    text = b""
-    while True:
-        left = end - time.monotonic()
-        if left <= 0:
-            process.terminate()
-            raise LaunchError(f"the worker said nothing for {timeout:g} s and was ended", _tail(run_dir))
-        if not select.select([pipe], [], [], left)[0]:
-            continue
-        part = os.read(pipe, 65536)
-        if not part:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-            how = (
-                f"exit code {process.returncode}" if (process.returncode or 0) >= 0 else f"signal {-process.returncode}"
+def _started(order: Order) -> _Words:
+    run_dir = Path(order.run_dir)
+    ours, its = os.pipe()
+    try:
+        with open(run_dir / "stdout.log", "ab") as stdout, open(run_dir / "stderr.log", "ab") as stderr:
+            process = subprocess.Popen(
+                _command(order, its),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=worker_environment(),
+                pass_fds=(its,),
+                start_new_session=True,
             )
-            raise LaunchError(f"the worker died before it was up ({how})", _tail(run_dir))
-        text += part
-        *lines, text = text.split(b"\n")
-        for line in lines:
-            word = msgspec.json.decode(line, type=Word)
-            if word.event == "error":
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)  # it takes its run directory away
-                raise LaunchError(word.message, word.traceback, refused=word.refused)
-            if word.entry is not None and (word.event == until or word.event == "ready"):
-                return word.entry
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(its)
+    # Reaped when it ends, or it would look alive for as long as this process lives.
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    return _Words(process, ours, run_dir)
 
 
-def _tail(run_dir: Path, count: int = 4000) -> str:
+class _Words:
+    """What a worker that was started says through its pipe."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: int, run_dir: Path) -> None:
+        self._process = process
+        self._pipe = pipe
+        self._run_dir = run_dir
+        self._text = b""
+
+    def close(self) -> None:
+        """Listen no more."""
+        os.close(self._pipe)
+
+    def until(self, event: str, timeout: float | None) -> Entry:
+        """Return the entry that came with a word, or with the last one before the first step."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            line, found, rest = self._text.partition(b"\n")
+            if found:
+                self._text = rest
+                word = msgspec.json.decode(line, type=Word)
+                if word.event == "error":
+                    self._wait()  # it takes its run directory away
+                    raise LaunchError(word.message, word.traceback, refused=word.refused)
+                if word.entry is not None and word.event in (event, "ready"):
+                    return word.entry
+                continue
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                self._process.terminate()
+                raise LaunchError(
+                    f"the worker said nothing for {timeout:g} s and was ended", stderr_tail(self._run_dir)
+                )
+            if not select.select([self._pipe], [], [], left)[0]:
+                continue
+            part = os.read(self._pipe, 65536)
+            if not part:
+                self._wait()
+                code = self._process.returncode or 0
+                how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+                raise LaunchError(f"the worker died before it was up ({how})", stderr_tail(self._run_dir))
+            self._text += part
+
+    def _wait(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+def stderr_tail(run_dir: Path, count: int = 4000) -> str:
+    """Return the end of what a worker wrote on stderr; empty where that is gone."""
     try:
         return (run_dir / "stderr.log").read_bytes()[-count:].decode(errors="replace")
-    except OSError as error:
-        raise SessionError(f"the worker's stderr can't be read: {error}") from error
+    except OSError:
+        return ""

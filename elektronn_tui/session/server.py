@@ -19,6 +19,7 @@ from elektronn_tui.errors import ProtocolError, SessionError
 
 from .completion import Completer
 from .connection import Connection, Group
+from .errors import LaunchError
 from .feed import Feed
 from .files import private_directory
 from .protocol import (
@@ -90,7 +91,7 @@ class Server:
         self._closing: asyncio.Event | None = None
         self._up = threading.Event()
         self._error: Exception | None = None
-        self._last_word: tuple[State, str] = ("finished", "")
+        self._last_word = Ended(state="finished")
         self._thread = threading.Thread(target=self._run, name="session-server", daemon=True)
 
     # --- other threads ----------------------------------------------------------------------------
@@ -118,9 +119,17 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the session ended
             loop.call_soon_threadsafe(loop.call_later, URGENT_DELAY, self._flush)
 
-    def close(self, state: State, reason: str = "") -> None:
-        """Tell clients that the session ended, and listen no more."""
-        self._last_word = (state, reason)
+    def close(self, state: State, reason: str = "", *, never_ran: LaunchError | None = None) -> None:
+        """Tell clients that the session ended, and why it never ran if it did not; listen no more."""
+        self._last_word = Ended(state=state, reason=reason)
+        if never_ran is not None:
+            self._last_word = Ended(
+                state=state,
+                reason=reason,
+                never_ran=True,
+                refused=never_ran.refused,
+                traceback=never_ran.traceback,
+            )
         self._session.on_change = None
         if self._loop is not None and self._closing is not None:
             with contextlib.suppress(RuntimeError):
@@ -208,9 +217,8 @@ class Server:
             if (found.st_dev, found.st_ino) == self._inode:  # not another session's that was bound there since
                 self._path.unlink()
         self._flush()
-        state, reason = self._last_word
         for connection in list(self._connections):
-            connection.say_goodbye(Ended(state=state, reason=reason))
+            connection.say_goodbye(self._last_word)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeouts.goodbye)
         for connection in list(self._connections):

@@ -24,6 +24,7 @@ import msgspec
 
 from elektronn_tui.errors import ElektronnError, SessionError
 
+from .errors import LaunchError
 from .launch import Order, Word
 from .progress import Progress
 from .protocol import State
@@ -98,6 +99,7 @@ class Worker:
         self._progress = Progress(self._session) if order.foreground else None
         self._state_file: StateFile | None = None
         self._ran = False
+        self._never_ran: LaunchError | None = None
         self._interrupts = 0
 
     def run(self) -> int:
@@ -172,7 +174,8 @@ class Worker:
                 self._progress.stop()
                 self._progress = None
                 sys.stderr.write(f"elektronn: {reason}\n" if ours else text)
-            word = Word(event="error", message=reason, traceback="" if ours else text, refused=ours)
+            self._never_ran = LaunchError(reason, "" if ours else text, refused=ours)
+            word = Word(event="error", message=reason, traceback=self._never_ran.traceback, refused=ours)
             self._launcher.say(word, last=True)
             return "failed", reason, REFUSED if ours else FAILED
         if self._halts() and not session.stopping:
@@ -200,13 +203,14 @@ class Worker:
         sys.stderr.write(f"elektronn: {error}\n")
         if self._state_file is not None:
             self._state_file.close()
+        unregister(self._entry)
         shutil.rmtree(self._run_dir, ignore_errors=True)
         return REFUSED
 
     def _go_down(self, state: State, reason: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        self._server.close(state, reason)
+        self._server.close(state, reason, never_ran=self._never_ran)
         self._session.close()
         if self._state_file is not None:
             try:

@@ -75,9 +75,11 @@ class Pane(Vertical):
 
     async def build(self) -> None:
         """Mount the content, once, and show the present state."""
-        if not self._building:
-            self._building = True
-            await self.mount(*self.content())
+        if self._building or not self.is_attached:  # the screen may be left while it is put together
+            return
+        self._building = True
+        await self.mount(*self.content())
+        if self.is_attached:
             self.built = True
             self.take(self.state, ALL_PARTS)
 

@@ -27,6 +27,7 @@ from elektronn_tui.screens.widgets.half_blocks import ImageView
 from elektronn_tui.screens.widgets.inline_edit import InlineEdit
 from elektronn_tui.screens.widgets.log_view import LogView
 from elektronn_tui.screens.widgets.plot import Plot
+from elektronn_tui.session.errors import LaunchError
 from elektronn_tui.session.protocol import (
     Complete,
     Execute,
@@ -726,3 +727,67 @@ asyncio.run(main())
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE)
     _, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
+
+
+# --- sessions that never ran
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_the_application_leaves_when_its_session_never_ran(
+    shown: Any, fake: Any, until: Any, refused: bool
+) -> None:
+    fake.status = msgspec.structs.replace(fake.status, state="starting", step=0)
+    async with shown() as pilot:
+        app = pilot.app
+        fake.end("failed", "no such file", never_ran=True, refused=refused, traceback="" if refused else "Traceback")
+        await until(pilot, lambda: app.failure)
+        assert (str(app.failure), app.failure.refused) == ("no such file", refused)
+        assert app.failure.traceback == ("" if refused else "Traceback")
+        await until(pilot, lambda: not app.is_running)
+
+
+async def test_a_session_that_ran_and_failed_stays_to_be_looked_at(shown: Any, fake: Any, until: Any) -> None:
+    async with shown() as pilot:
+        fake.end("failed", "RuntimeError: broken")
+        await until(pilot, lambda: "failed" in pilot.app.screen.query_one(StatusLine).text)
+        assert pilot.app.failure is None
+        assert pilot.app.is_running
+
+
+async def test_a_session_that_left_nothing_failed_while_it_started(shown: Any, fake: Any, until: Any) -> None:
+    fake.status = msgspec.structs.replace(fake.status, state="starting", step=0)
+    fake.directory = Path("/nowhere/run")
+    async with shown() as pilot:
+        await fake.vanish()
+        await until(pilot, lambda: pilot.app.failure)
+        assert "failed while it started" in str(pilot.app.failure)
+
+
+async def test_on_another_screen_a_failed_start_is_only_told(shown: Any, fake: Any, until: Any) -> None:
+    class Start:
+        def when_failed(self, tell: Any) -> None:
+            self.tell = tell
+
+    start = Start()
+    async with shown(start=start) as pilot:
+        await pilot.press("H")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HomeScreen))
+        start.tell(LaunchError("no such file", refused=True))
+        await until(pilot, lambda: list(pilot.app._notifications))
+        assert pilot.app.failure is None
+
+
+async def test_the_worker_itself_says_why_it_failed(shown: Any, fake: Any, until: Any) -> None:
+    class Start:
+        def when_failed(self, tell: Any) -> None:
+            self.tell = tell
+
+    fake.status = msgspec.structs.replace(fake.status, state="starting", step=0)
+    start = Start()
+    async with shown(start=start) as pilot:
+        fake.end("failed", "gone", never_ran=True)
+        await until(pilot, lambda: pilot.app.screen.state.link == "ended")
+        assert pilot.app.failure is None
+        start.tell(LaunchError("the worker died", "last words"))
+        await until(pilot, lambda: pilot.app.failure)
+        assert pilot.app.failure.traceback == "last words"

@@ -24,7 +24,7 @@ from elektronn_tui.errors import SessionError
 from elektronn_tui.session import registry
 from elektronn_tui.session.blocking import BlockingClient, ask
 from elektronn_tui.session.errors import LaunchError
-from elektronn_tui.session.launch import Order, prepared, start_worker, worker_environment
+from elektronn_tui.session.launch import Order, follow_start, prepared, start_worker, worker_environment
 from elektronn_tui.session.protocol import (
     Ended,
     Execute,
@@ -141,6 +141,54 @@ def test_a_worker_that_dies_without_a_word_shows_its_last_ones(start: Start) -> 
     with pytest.raises(LaunchError, match="exit code 7") as caught:
         start("die")
     assert "last words" in caught.value.traceback
+
+
+@pytest.mark.parametrize(
+    ("loop", "refused", "message", "traceback"),
+    [
+        ("refuse", True, "lr=-1 is not allowed", ""),
+        ("crash", False, "RuntimeError: broken", 'raise RuntimeError("broken")'),
+        ("die", False, "exit code 7", "last words"),
+    ],
+)
+def test_a_start_that_is_followed_tells_how_it_failed(
+    home: Path, loop: str, refused: bool, message: str, traceback: str
+) -> None:
+    start = follow_start(order(loop), timeout=60)
+    told: list[LaunchError] = []
+    start.when_failed(told.append)
+    assert start.settled.wait(60)
+    wait_until(lambda: told)
+    assert told == [start.failure]
+    start.when_failed(told.append)  # who asks late is told, too
+    assert len(told) == 2
+    assert message in str(told[0])
+    assert traceback in told[0].traceback
+    assert told[0].refused == refused
+
+
+def test_a_start_that_is_followed_and_succeeds_tells_nothing(home: Path) -> None:
+    start = follow_start(order("train"), timeout=60)
+    told: list[LaunchError] = []
+    start.when_failed(told.append)
+    try:
+        assert start.settled.wait(60)
+        wait_until(lambda: step_of(start.entry) > 0)
+        assert start.failure is None
+    finally:
+        os.kill(start.entry.pid, signal.SIGKILL)
+    assert not told
+
+
+def test_clients_hear_why_a_session_never_ran(home: Path) -> None:
+    entry = start_worker(order("crash_when_told"), until="bound")
+    with BlockingClient(entry.socket) as client:
+        client.request(Subscribe())
+        (Path(entry.run_dir) / "go").touch()
+        ended = next(event for event in client.events() if isinstance(event, Ended))
+    assert (ended.state, ended.never_ran, ended.refused) == ("failed", True, False)
+    assert 'raise RuntimeError("broken")' in ended.traceback
+    wait_until(lambda: not Path(entry.run_dir).exists())
 
 
 def test_a_worker_that_does_not_begin_in_time_is_ended(home: Path) -> None:

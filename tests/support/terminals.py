@@ -93,6 +93,11 @@ class PtyTerminal:
         with self._lock:
             return len(self._raw)
 
+    def written(self) -> str:
+        """Return all that the program has written, with its control sequences."""
+        with self._lock:
+            return self._raw.decode(errors="replace")
+
     def screen(self) -> pyte.Screen:
         """Return the emulated screen as it is now."""
         with self._lock:

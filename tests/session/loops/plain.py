@@ -71,6 +71,13 @@ def crash(session: Any, order: Any) -> None:
     raise RuntimeError("broken")
 
 
+def crash_when_told(session: Any, order: Any) -> None:
+    """Break before the first step, once there is a file ``go``."""
+    while not (session.run_dir / "go").exists():
+        time.sleep(0.01)
+    raise RuntimeError("broken")
+
+
 def die(session: Any, order: Any) -> None:
     """Go without a word."""
     import os
