@@ -23,7 +23,6 @@ from elektronn_tui.session.protocol import (
     GetCurves,
     GetLog,
     GetPreview,
-    Image,
     JournalEntry,
     LogLine,
     LogLines,
@@ -38,6 +37,7 @@ from elektronn_tui.session.protocol import (
 )
 from elektronn_tui.session.registry import SessionInfo
 
+from .kept_preview import newest_preview, preview_info, read_preview
 from .state import ALL_PARTS, KEPT_JOURNAL, KEPT_LOG, KEPT_MARKS, Part, SessionState
 
 __all__ = ["FinishedLink"]
@@ -92,7 +92,7 @@ class FinishedLink:
         if isinstance(message, GetCurves):
             return Curves(curves=await asyncio.to_thread(self._curves, message))
         if isinstance(message, GetPreview):
-            return await asyncio.to_thread(self._preview)
+            return await asyncio.to_thread(self._preview, message)
         raise RequestRefused(f"the session has {self.info.state}; what is seen comes from {self._run_dir}")
 
     def _read(self) -> SessionState:
@@ -100,7 +100,6 @@ class FinishedLink:
         elsewhere = info.state in LIVE_STATES
         text = f"it runs on {info.host}; attach from there" if elsewhere else info.reason
         log = self._log_lines()
-        preview = self._newest_preview()
         journal = self._journal()
         status = Status(
             state=info.state,
@@ -123,7 +122,7 @@ class FinishedLink:
             journal_total=len(journal),
             journal_tail=tuple(journal[-KEPT_JOURNAL:]),
             graph=self._graph(),
-            preview=PreviewInfo(count=1, step=_step_of(preview), depth=1, captions=("",)) if preview else None,
+            preview=self._preview_info(),
         )
 
     def _log_lines(self) -> list[LogLine]:
@@ -135,23 +134,21 @@ class FinishedLink:
                 self._log_read = [LogLine(index=0, time=0.0, level="ERROR", step=0, text=text)]
         return self._log_read
 
-    def _newest_preview(self) -> Path | None:
-        return max((self._run_dir / "previews").glob("step-*.png"), default=None)
+    def _preview_info(self) -> PreviewInfo | None:
+        path = newest_preview(self._run_dir)
+        try:
+            return preview_info(path) if path is not None else None
+        except OSError:
+            return None
 
-    def _preview(self) -> Preview:
-        """Return the newest picture of ``previews/``, which shows several slices at once."""
-        from PIL import Image as Pillow
-
-        path = self._newest_preview()
+    def _preview(self, message: GetPreview) -> Preview:
+        path = newest_preview(self._run_dir)
         if path is None:
             raise RequestRefused(f"there is no preview in {self._run_dir / 'previews'}")
         try:
-            with Pillow.open(path) as picture:
-                grey = picture.convert("L")
+            return read_preview(path, message)
         except OSError as error:
             raise RequestRefused(f"{path}: {error}") from error
-        image = Image(caption="", height=grey.height, width=grey.width, pixels=grey.tobytes())
-        return Preview(count=1, index=0, step=_step_of(path), z=0, depth=1, images=(image,))
 
     def _journal(self) -> list[JournalEntry]:
         try:
@@ -200,11 +197,6 @@ class FinishedLink:
 
         with HistoryReader(self._run_dir / "history.sqlite") as history:
             return tuple(history.curve(q.metric, q.first, q.last, q.width).message() for q in message.queries)
-
-
-def _step_of(preview: Path) -> int:
-    digits = preview.stem.removeprefix("step-")
-    return int(digits) if digits.isdigit() else 0
 
 
 def _marks(journal: list[JournalEntry]) -> tuple[Mark, ...]:

@@ -151,6 +151,7 @@ class PreviewInfo(Message, frozen=True, kw_only=True):
     height: int = 0  # of a slice, voxels; 0: not known
     width: int = 0
     captions: tuple[str, ...] = ()
+    slices: tuple[int, ...] = ()  # z of those that were kept; empty: all
 
 
 class Receipt(Message, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +27,7 @@ __all__ = ["Preview", "write_png"]
 MAX_TILES = 48
 """Forward passes of a preview at most: it is made between two steps."""
 PNG_SLICES = 4
+PNG_GAP = 2
 
 Grey = npt.NDArray[np.uint8]
 Box = tuple[tuple[int, ...], tuple[int, ...]]
@@ -116,8 +118,11 @@ class Preview:
 
 
 def write_png(path: Path, volumes: dict[str, Grey]) -> None:
-    """Write some z slices of volumes of one shape as one picture: a row a slice, a column a volume."""
-    from PIL import Image
+    """Write some z slices of volumes of one shape as one picture: a row a slice, a column a volume.
+
+    The text chunk "elektronn" of the file says in JSON what lies where.
+    """
+    from PIL import Image, PngImagePlugin
 
     depth = len(next(iter(volumes.values())))
     count = min(PNG_SLICES, depth)
@@ -125,12 +130,16 @@ def write_png(path: Path, volumes: dict[str, Grey]) -> None:
     rows = []
     for z in slices:
         pictures = [volume[z] for volume in volumes.values()]
-        gap = np.full((pictures[0].shape[0], 2), 255, np.uint8)
+        gap = np.full((pictures[0].shape[0], PNG_GAP), 255, np.uint8)
         row = [part for picture in pictures for part in (picture, gap)][:-1]
-        rows += [np.hstack(row), np.full((2, sum(part.shape[1] for part in row)), 255, np.uint8)]
+        rows += [np.hstack(row), np.full((PNG_GAP, sum(part.shape[1] for part in row)), 255, np.uint8)]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    Image.fromarray(np.vstack(rows[:-1])).save(temporary, format="PNG")
+    height, width = next(iter(volumes.values())).shape[1:]
+    layout = {"captions": list(volumes), "slices": slices, "depth": depth, "size": [height, width], "gap": PNG_GAP}
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_text("elektronn", json.dumps(layout))
+    Image.fromarray(np.vstack(rows[:-1])).save(temporary, format="PNG", pnginfo=chunk)
     os.replace(temporary, path)
 
 

@@ -76,7 +76,9 @@ class PreviewPane(Pane):
             self.session.say("there is no preview yet", "dim")
             return
         now = self.z if self.z is not None else (self.shown.z if self.shown is not None else info.depth // 2)
-        self.z = max(0, min(now + by, info.depth - 1))
+        slices = info.slices or range(info.depth)
+        nearest = min(range(len(slices)), key=lambda place: abs(slices[place] - now))
+        self.z = slices[max(0, min(nearest + by, len(slices) - 1))]
         self.fetch()
 
     def magnify(self, by: int) -> None:

@@ -532,6 +532,17 @@ async def test_arrow_keys_mean_the_preview_only_while_it_is_active(shown: Any, f
         assert pane.centre == (0.5, 0.5)
 
 
+async def test_slices_that_were_not_kept_are_passed_over(shown: Any, fake: Any, until: Any) -> None:
+    fake.preview = msgspec.structs.replace(fake.preview, slices=(2, 10, 20))
+    async with shown() as pilot:
+        await pilot.press("2")
+        pane = pilot.app.screen.pane("preview")
+        await until(pilot, lambda: pane.shown)
+        for key, z in (("]", 20), ("]", 20), ("[", 10), ("[", 2), ("[", 2)):
+            await pilot.press({"]": "right_square_bracket", "[": "left_square_bracket"}[key])
+            await until(pilot, lambda z=z: pane.shown.z == z)
+
+
 async def test_a_preview_of_unknown_size_is_seen_as_a_whole(shown: Any, fake: Any, until: Any) -> None:
     fake.preview = msgspec.structs.replace(fake.preview, height=0, width=0)
     async with shown() as pilot:
