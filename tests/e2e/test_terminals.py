@@ -50,7 +50,7 @@ def test_a_session_is_watched_changed_left_and_come_back_to(session: Entry, colu
         tmux.wait_for("▲")
         tmux.wait_for(lambda text: "lr 0.001 → 0.0001" in text or "lr 1.0e-3 → 1.0e-4" in text)
         tmux.press("p")
-        tmux.wait_for("paused")
+        tmux.wait_for(lambda text: "paused" in text and "● running" not in text)
         assert status(session).status.state == "paused"
         tmux.press("p")
         wait_until(lambda: status(session).status.state == "running", "the session going on")
