@@ -13,6 +13,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.driver import Driver
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
 from elektronn_tui.actions import Action, find
@@ -92,6 +93,7 @@ class ElektronnApp(App[None]):
         self.read_only = read_only
         self.rate = rate if rate is not None else self.settings.rate
         self.farewell = ""
+        self._kept: list[Key | Paste] | None = None
         self.failure: LaunchError | None = None
         self._start = start
         self._shown_screens = 0
@@ -121,6 +123,27 @@ class ElektronnApp(App[None]):
                     loop.call_soon_threadsafe(self._leave_for, failure)
 
             self._start.when_failed(tell)
+
+    # --- keys
+
+    async def on_event(self, event: Event) -> None:
+        """Keep what is typed while the widget that it is meant for is being made."""
+        if self._kept is not None and isinstance(event, Key | Paste):
+            # A new one: this one may have been to the widget that had the focus before, and would not go to another.
+            self._kept.append(Key(event.key, event.character) if isinstance(event, Key) else Paste(event.text))
+            return
+        await super().on_event(event)
+
+    def keep_keys(self) -> None:
+        """Hold keys back until `release_keys`: letters for a prompt must not act as commands meanwhile."""
+        if self._kept is None:
+            self._kept = []
+
+    def release_keys(self) -> None:
+        """Let the keys that were held back go to the widget that has the focus now."""
+        kept, self._kept = self._kept or (), None
+        for event in kept:
+            self.post_message(event)
 
     # --- screens
 

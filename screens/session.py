@@ -267,9 +267,15 @@ class SessionScreen(Screen[None]):
     async def action_edit(self) -> None:
         """Edit the selected control."""
         if self.may_write():
+            self.app.keep_keys()
             await self.action_pane("controls")
-            pane = self.query_one(ControlsPane)
-            self.call_after_refresh(pane.edit)
+            self.call_after_refresh(self._open_editor)
+
+    def _open_editor(self) -> None:
+        try:
+            self.query_one(ControlsPane).edit()
+        finally:
+            self.app.call_later(self.app.release_keys)
 
     def action_undo(self) -> None:
         """Take the last edit back."""
@@ -349,8 +355,12 @@ class SessionScreen(Screen[None]):
 
     async def action_console(self) -> None:
         """Write in the console."""
-        await self.action_pane("console")
-        self.query_one(ConsolePane).write()
+        self.app.keep_keys()
+        try:
+            await self.action_pane("console")
+            await self.query_one(ConsolePane).write()
+        finally:
+            self.app.call_later(self.app.release_keys)  # behind the change of focus, which is queued, too
 
     def action_filter(self) -> None:
         """Filter the active pane."""

@@ -147,27 +147,24 @@ class ConsolePane(Pane):
 
     # --- writing
 
-    def action_write(self) -> None:
+    async def action_write(self) -> None:
         """Write a statement."""
-        self.write()
+        await self.session.action_console()
 
-    def write(self) -> None:
+    async def write(self) -> None:
         """Put the caret into the prompt."""
         if not self.session.may_write():
             return
-        editor = self.editor
-        if editor is not None:
-            editor.focus()
-        else:
-            self.run_worker(self._mount_editor(), group="editor", exclusive=True)
+        editor = self.editor or await self._mount_editor()
+        editor.focus()
 
-    async def _mount_editor(self) -> None:
+    async def _mount_editor(self) -> CodeInput:
         from ..widgets.code_input import CodeInput
 
         editor = CodeInput(self._complete, await asyncio.to_thread(read_history))
         await self.query_one("#prompt-line", Horizontal).mount(editor)
         self._draw_prompt()
-        editor.focus()
+        return editor
 
     def on_code_input_submitted(self, message: CodeInput.Submitted) -> None:
         """Run what was written."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from fake_session import CONTROLS
+from textual.events import Key
 from textual.widgets import Input
 
 from elektronn_tui.actions import actions_for
@@ -802,3 +803,28 @@ async def test_the_worker_itself_says_why_it_failed(shown: Any, fake: Any, until
         start.tell(LaunchError("the worker died", "last words"))
         await until(pilot, lambda: pilot.app.failure)
         assert pilot.app.failure.traceback == "last words"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_is_typed_behind_the_console_key_reaches_the_prompt(shown: Any, until: Any, size: Any) -> None:
+    async with shown(size) as pilot:
+        driver = pilot.app._driver
+        assert driver is not None
+        for key in ("colon", *"mpq", "equals_sign", "1"):  # m, p and q are commands elsewhere
+            driver.process_message(Key(key, {"colon": ":", "equals_sign": "="}.get(key, key)))
+        editor = await until(pilot, lambda: next(iter(pilot.app.screen.query(CodeInput)), None))
+        await until(pilot, lambda: editor.text == "mpq=1")
+        assert pilot.app.is_running
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_is_typed_behind_the_edit_key_reaches_the_editor(shown: Any, until: Any, size: Any) -> None:
+    async with shown(size) as pilot:
+        await until(pilot, lambda: pilot.app.screen.state.controls)
+        driver = pilot.app._driver
+        assert driver is not None
+        for key in ("e", "q"):
+            driver.process_message(Key(key, key))
+        editor = await until(pilot, lambda: next(iter(pilot.app.screen.query(InlineEdit)), None))
+        await until(pilot, lambda: editor.value == "q")
+        assert pilot.app.is_running
