@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import DONE
-from .output import add_json, print_json, print_json_line, print_line
-from .paging import records
-from .session import add_session
+from .paging import add_paging, show, stamp
 
 if TYPE_CHECKING:
     from elektronn_tui.session.blocking import BlockingClient
@@ -21,29 +16,12 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_session(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the session ends")
-    parser.add_argument(
-        "-n", dest="count", type=int, default=50, metavar="N", help="how many of the newest lines (default: 50)"
-    )
-    add_json(parser)
+    add_paging(parser, "lines", 50)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show the log."""
-    lines = records(args.session, fetch, read, count=max(args.count, 1), follow=args.follow)
-    if args.json and not args.follow:
-        print_json(list(lines))
-        return DONE
-    for line in lines:
-        if args.json:
-            print_json_line(line)
-        else:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time))
-            print_line(f"{stamp} {line.level:<7} step {line.step}  {line.text}")
-            if args.follow:
-                sys.stdout.flush()
-    return DONE
+    return show(args, fetch, read, lambda line: f"{stamp(line.time)} {line.level:<7} step {line.step}  {line.text}")
 
 
 def fetch(client: BlockingClient, first: int) -> tuple[Sequence[LogLine], int]:

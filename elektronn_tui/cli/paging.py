@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .session import connect, find_session
+from . import DONE
+from .output import add_json, print_json, print_json_line, print_line
+from .session import add_session, connect, find_session
 
 if TYPE_CHECKING:
     from elektronn_tui.session.blocking import BlockingClient
@@ -49,3 +53,39 @@ def records(session: str, fetch: Fetch[T], read: Read[T], *, count: int, follow:
                 yield from page
         except ConnectionLost:  # the session ended: what it wrote last is on disk
             yield from read(Path(info.run_dir))[total:]
+
+
+def add_paging(parser: argparse.ArgumentParser, what: str, count: int) -> None:
+    """Declare which records are shown."""
+    add_session(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the session ends")
+    parser.add_argument(
+        "-n",
+        dest="count",
+        type=int,
+        default=count,
+        metavar="N",
+        help=f"how many of the newest {what} (default: {count})",
+    )
+    add_json(parser)
+
+
+def show(args: argparse.Namespace, fetch: Fetch[T], read: Read[T], text: Callable[[T], str]) -> int:
+    """Print records as text, as one JSON document, or as JSON lines while they come."""
+    found = records(args.session, fetch, read, count=max(args.count, 1), follow=args.follow)
+    if args.json and not args.follow:
+        print_json(list(found))
+        return DONE
+    for record in found:
+        if args.json:
+            print_json_line(record)
+        else:
+            print_line(text(record))
+            if args.follow:
+                sys.stdout.flush()
+    return DONE
+
+
+def stamp(moment: float) -> str:
+    """Return a Unix time as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
