@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from elektronn_tui.errors import ElektronnError
@@ -22,7 +21,6 @@ from .output import add_json, print_json, print_line
 
 Verdict = Literal["good", "note", "bad"]
 _SYMBOLS = {"good": "✓", "note": "!", "bad": "✗"}
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ def check_packages() -> Iterator[Finding]:
 def check_home() -> Iterator[Finding]:
     """The directory of runs: writable, and on what file system."""
     from elektronn_tui.session.registry import home, runs_directory
+    from elektronn_tui.training.history import is_network_file_system
 
     directory = home()
     with tempfile.NamedTemporaryFile(dir=runs_directory()):
@@ -80,21 +79,9 @@ def check_home() -> Iterator[Finding]:
     free = shutil.disk_usage(directory).free / 2**30
     verdict: Verdict = "good" if free > 5 else "note"
     yield Finding("home", verdict, f"{directory}, {free:.0f} GiB free (ELEKTRONN_HOME)")
-    kind = _file_system(directory)
-    if kind in _NETWORK_FILE_SYSTEMS:
-        text = f"{directory} is on {kind}: sessions of other hosts show as theirs, the history uses no write-ahead log"
+    if is_network_file_system(directory):
+        text = "it is on a network file system: sessions of other hosts show, and the history uses no write-ahead log"
         yield Finding("home", "note", text)
-
-
-def _file_system(path: Path) -> str:
-    best, kind = "", ""
-    with open("/proc/self/mounts", encoding="utf-8") as mounts:
-        for line in mounts:
-            _, mount, found, *_ = line.split()
-            inside = str(path) == mount or str(path).startswith(mount.rstrip("/") + "/")
-            if inside and len(mount) >= len(best):
-                best, kind = mount, found
-    return kind
 
 
 def check_sockets() -> Iterator[Finding]:
