@@ -159,7 +159,7 @@ class HDF5Source:
             if isinstance(error, PermissionError):
                 reason = "you may not read it"
             elif "truncated" in str(error):
-                reason = "the file is truncated; was the copy of it cut short?"
+                reason = "the file is truncated; perhaps its copy was cut short"
             elif not h5py.is_hdf5(self.path):
                 reason = "it is no HDF5 file"
             else:

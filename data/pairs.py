@@ -236,9 +236,10 @@ def split_region(
     lo, hi = pair.region
     held_out = int(last if last is not None else first or 0)
     if not 0 < held_out < hi[i] - lo[i]:
+        most = hi[i] - lo[i] - 1
+        possible = {0: "it can't be split", 1: "1 is possible"}.get(most, f"1 to {most} are possible")
         raise DataError(
-            f"pair {pair.name}: can't hold out {held_out} of {hi[i] - lo[i]} voxels along {axis}; "
-            f"1 to {hi[i] - lo[i] - 1} are possible."
+            f"pair {pair.name}: can't hold out {held_out} of {hi[i] - lo[i]} voxels along {axis}; {possible}."
         )
     c_lo, c_hi = pair.context
     if last is not None:

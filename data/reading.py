@@ -179,10 +179,15 @@ class Reader:
     def _check_classes(self, source: Source) -> None:
         if source.dtype.kind == "f":
             raise DataError(f"{source.name} holds {source.dtype}; the target of a classification holds integers.")
-        for lo, voxels, _ in samples(source):
-            bad = (voxels >= self.classes) & ~np.isin(voxels, self.ignore)
+        empty = True
+        for lo, voxels, whole in samples(source):
+            counted = (voxels >= 0) & ~np.isin(voxels, self.ignore)
+            bad = counted & (voxels >= self.classes)
             if bad.any():
                 refuse_where(bad, lo, source, f"is {voxels[bad][0]}: {self._allowed()}")
+            empty = empty and whole and not counted.any()
+        if empty:
+            raise DataError(f"{source.name} has no label that counts: {self._allowed()}.")
 
     def _out_of_range(self, source: Source, value: int) -> str:
         return f"{source.name} holds the label {value}: {self._allowed()}."
@@ -191,7 +196,7 @@ class Reader:
         assert self.classes is not None
         return (
             f"with {self.classes} classes labels are 0 to {self.classes - 1}, negative ones and those in "
-            f"ignore={self.ignore} don't count; are these segment ids that should become boundaries?"
+            f"ignore={self.ignore} don't count. Segment ids can become boundaries first"
         )
 
 

@@ -91,6 +91,11 @@ class Axes:
                     "(channel, z, y, x). For other orders give axes=, for one image axes='yx'."
                 )
             axes = "zyx" if len(shape) == 3 else "czyx"
+            if len(shape) == 4 and shape[3] <= 4 < shape[0]:
+                raise DataError(
+                    f"{name}, shape {tuple(shape)}, seems to have its {shape[3]} channels last; they come first "
+                    "(channel, z, y, x). Store it in that order, or give axes='zyxc'."
+                )
         if set(axes) - set("czyx") or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes):
             raise DataError(f"axes={axes!r} of {name}: use each of c, z, y, x at most once, y and x always.")
         if len(axes) != len(shape):

@@ -190,6 +190,11 @@ class MultinoulliNLL(Node):
         self.n_class, self.n_indep = pred.n_class, pred.n_indep
         self.target_is_sparse = bool(target_is_sparse)
         self._extra = tuple(extra)
+        if self.n_class < 2:
+            raise ModelError(
+                f"{self.title} needs 2 classes at least; {pred.title} has {self.n_class}, which are certain always. "
+                "A yes or no has 2."
+            )
         n_f = self.n_class * self.n_indep
         variable = None
         if not isinstance(class_weights, Node):
@@ -202,6 +207,7 @@ class MultinoulliNLL(Node):
                 help="weight of each class in the loss",
                 length=n_f,
                 optional=True,
+                not_all_zero=True,
             )
         self._build(
             NLLOperation(self.n_class, self.n_indep, self.target_is_sparse, float(weakness), variable, self._extra)
@@ -243,7 +249,9 @@ def check_target(node: Node, pred: TaggedShape, target: TaggedShape, n_f: int) -
         want = n_f if tag == "f" else n
         if want != m and None not in (want, m):
             raise misfit(
-                node, f"the target {target.text} must have size {want} on axis {tag}, as the prediction {pred.text}."
+                node,
+                f"the target {target.text} must have size {want} on axis {tag}"
+                + (" (class ids)." if tag == "f" and n_f != pred["f"] else f", as the prediction {pred.text}."),
             )
 
 

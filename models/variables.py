@@ -30,6 +30,8 @@ class Variable:
         Number of entries if the value is a list.
     optional : bool
         Whether None is a value.
+    not_all_zero : bool
+        Whether one entry at least must differ from 0.
     """
 
     value: Value
@@ -39,6 +41,7 @@ class Variable:
     exclusive_maximum: bool = False
     length: int | None = None
     optional: bool = False
+    not_all_zero: bool = False
 
     def __post_init__(self) -> None:
         self.value = self.value
@@ -52,29 +55,31 @@ class Variable:
     def _checked(self, value: Any) -> Value:
         if value is None:
             if not self.optional:
-                raise ModelError(f"None is no value here; {self.allowed}.")
+                raise ModelError(f"None is no value here; allowed is {self.allowed}.")
             return None
         if self.length is None:
             return self._number(value)
         try:
             values = [self._number(v) for v in value]
         except TypeError:
-            raise ModelError(f"{value!r} is no list of numbers; {self.allowed}.") from None
+            raise ModelError(f"{value!r} is no list of numbers; allowed is {self.allowed}.") from None
         if len(values) != self.length:
-            raise ModelError(f"{values} has {len(values)} entries; {self.allowed}.")
+            raise ModelError(f"{values} has {len(values)} entries; allowed is {self.allowed}.")
+        if self.not_all_zero and not any(values):
+            raise ModelError(f"{values} is 0 everywhere; allowed is {self.allowed}.")
         return values
 
     def _number(self, value: Any) -> float:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise ModelError(f"{value!r} is no number; {self.allowed}.") from None
+            raise ModelError(f"{value!r} is no number; allowed is {self.allowed}.") from None
         low = self.minimum is not None and number < self.minimum
         high = self.maximum is not None and (
             number >= self.maximum if self.exclusive_maximum else number > self.maximum
         )
         if low or high or not math.isfinite(number):
-            raise ModelError(f"{number:g} is not allowed; {self.allowed}.")
+            raise ModelError(f"{number:g} is not allowed; it must be {self.allowed}.")
         return number
 
     @property
@@ -86,4 +91,6 @@ class Variable:
         if self.maximum is not None:
             limits.append(f"{'below' if self.exclusive_maximum else 'to'} {self.maximum:g}")
         what = "a number" if self.length is None else f"a list of {self.length} numbers"
+        if self.not_all_zero:
+            limits.append("that are not all 0")
         return " ".join([what, *limits]) + (" or None" if self.optional else "")

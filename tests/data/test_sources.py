@@ -331,3 +331,11 @@ def test_real_files(shared_data: Path) -> None:
     digits = HDF5Source(shared_data / "mnist5k" / "mnist5k.h5", "images")
     assert digits.shape == (5000, 28, 28)
     assert digits.voxel_size is None
+
+
+def test_channels_that_seem_to_come_last_are_not_taken_for_sections() -> None:
+    stored = np.zeros((16, 48, 48, 3), np.uint8)
+    with pytest.raises(DataError, match="3 channels last"):
+        ArraySource(stored)
+    assert ArraySource(stored, axes="zyxc").channels == 3
+    assert ArraySource(stored.transpose(3, 0, 1, 2)).channels == 3

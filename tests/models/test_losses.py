@@ -195,8 +195,12 @@ def test_misfits() -> None:
         MultinoulliNLL(probs, Input_like(probs, dtype="int64"), target_is_sparse=True)
     with pytest.raises(ShapeError, match="size 2 on axis f"):
         MultinoulliNLL(probs, ids(probs))
-    with pytest.raises(ModelError, match=r"nll.*: class_weights: .*3 entries; a list of 2"):
+    with pytest.raises(ModelError, match=r"nll.*: class_weights: .*3 entries; allowed is a list of 2"):
         MultinoulliNLL(probs, ids(probs), True, class_weights=[1, 2, 3])
+    with pytest.raises(ModelError, match=r"class_weights: .*0 everywhere; .* not all 0 or None"):
+        MultinoulliNLL(probs, ids(probs), True, class_weights=[0, 0])
+    with pytest.raises(ModelError, match="needs 2 classes at least"):
+        MultinoulliNLL(scores(1, 4), ids(scores(1, 4)), True)
     with pytest.raises(ShapeError, match="example_weights must have the shape"):
         MultinoulliNLL(probs, ids(probs), True, example_weights=Input((None, 3), "b,x"))
     with pytest.raises(ModelError, match="weakness"):
@@ -205,7 +209,7 @@ def test_misfits() -> None:
         Softmax(Perceptron(raw, 2))
     with pytest.raises(ShapeError, match="don't divide into 3 groups"):
         Softmax(raw, n_indep=3)
-    with pytest.raises(ModelError, match=r"total_loss.*: mixing_weights: .*1 entries; a list of 2"):
+    with pytest.raises(ModelError, match=r"total_loss.*: mixing_weights: .*1 entries; allowed is a list of 2"):
         AggregateLoss([raw, probs], [1.0])
     with pytest.raises(ModelError, match="mixing_weights: 'a' is no number"):
         AggregateLoss([raw], ["a"])
