@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from elektronn_tui.errors import ControlError, SessionError
+from elektronn_tui.errors import ControlError, ElektronnError, SessionError
 
 from .console import Statement
 from .edits import Edit, text
@@ -223,6 +223,9 @@ class Commands:
         session.record("stop", f"stopped by {client.name}", {"now": now}, client=client.name)
         written = ""
         if not now and session.on_save is not None:
-            written = session.on_save(None)
+            try:
+                written = session.on_save(None)
+            except ElektronnError as error:
+                raise SessionError(f"not stopped: {error}; stop --now ends it without a checkpoint") from error
         session.stop(f"stopped by {client.name}", save=False)
         return Done(step=session.step, text=f"stopped{f', saved {written}' if written else ''}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from elektronn_tui.data import AugmentSettings, Geometry, Grey, Patches, Prefetcher, Scaling, Warp, validation_examples
-from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
+from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
 
 from .batches import DataPlan, Feeder, batch_maker
 from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_optimiser, restore_rng
@@ -86,6 +86,7 @@ class Trainer:
         self.controls = session.controls
         add_controls(self)
         self._controls_seen = -1
+        self._remake = False
         self._plan = DataPlan.of(self.controls, 0, 0)
         self._pace = Pace()
         self._validated = self._previewed = self._saved = -1
@@ -105,22 +106,26 @@ class Trainer:
         if self.settings["on_nan"] == "rollback" and self.step == 0:
             self._write_checkpoint()  # something to go back to
         with contextlib.closing(self.prefetcher):
-            while self.step < self.settings["steps"] and not self._out_of_time():
-                if not self.session.safe_point(self.step):
-                    return
+            while True:
                 try:
+                    if self.step >= self.settings["steps"] or self._out_of_time():
+                        return self._finish()
+                    if not self.session.safe_point(self.step):
+                        return None
                     if self._previewed < 0 and self.settings["preview_every"]:
                         self.preview()  # before the first step: what the data look like can be seen at once
                     if self.make_step():
                         self.after_step()
                 except Exception as error:
-                    if self.settings["on_error"] == "stop" or not self._halt(error):
+                    if self.controls["on_error"].get() == "stop" or not self._halt(error):
                         raise
-            self._finish()
 
     def make_step(self) -> bool:
         """Make one optimiser update; False where the loss was not finite and none was made."""
         step = self.step + 1
+        if self._remake:
+            self.prefetcher.invalidate(step)
+            self._remake = False
         self.controls.apply_schedules(step)
         self._follow_data_controls()
         self._pace.begin()
@@ -164,8 +169,12 @@ class Trainer:
         if self.validation is not None and _due(step, settings["validate_every"]):
             better = self.validate()
         if better or _due(step, settings["checkpoint_every"]):
-            self._write_checkpoint(best=better)
-            self.rollbacks = 0
+            try:
+                self._write_checkpoint(best=better)
+                self.rollbacks = 0
+            except CheckpointError as error:
+                self.session.logger.error("%s; training goes on without it", error)
+                self.session.mark("error", "no checkpoint could be written")
         if _due(step, settings["preview_every"]):
             self.preview()
 
@@ -238,16 +247,22 @@ class Trainer:
             raise ExperimentError("data: it gives no volumes to train on")
         channels, features = volumes.train[0].raw.channels, model.input_node.shape["f"]
         if features is not None and channels != features:
-            raise ExperimentError(f"model: its input takes {features} channels, but the raw volumes have {channels}")
+            raise ExperimentError(
+                f"model: its input takes {features} channels, but {volumes.train[0].raw.name} has {channels}; "
+                f"Input((1, {channels}, ...), ...) would fit"
+            )
         classes = int(model.prediction_node.shape["f"]) if is_classifier(model) else None
         scaling: Scaling | None = None  # by dtype
         if model.scaling is not None:
             scaling = Scaling.from_dict(model.scaling)
         elif experiment.scaling == "measured":
             scaling = Scaling.measured(volumes.train)
-        self.patches = Patches(
-            volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes, ignore=volumes.ignore
-        )
+        slices = getattr(experiment.data, "valid_slices", 0)
+        held_out = f" (data.valid_slices={slices})" if slices else ""
+        with _named(f"training{held_out}"):
+            self.patches = Patches(
+                volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes, ignore=volumes.ignore
+            )
         self.patches.warm_up()
         model.scaling = self.patches.scaling.to_dict()
         self.augmentation = AugmentSettings(
@@ -258,14 +273,15 @@ class Trainer:
         self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
         self.validation: Validation | None = None
         if volumes.valid:
-            examples = validation_examples(
-                volumes.valid,
-                geometry,
-                self.patches.scaling,
-                experiment.validate_patches,
-                classes=classes,
-                ignore=volumes.ignore,
-            )
+            with _named(f"validation{held_out}"):
+                examples = validation_examples(
+                    volumes.valid,
+                    geometry,
+                    self.patches.scaling,
+                    experiment.validate_patches,
+                    classes=classes,
+                    ignore=volumes.ignore,
+                )
             self.validation = Validation(model, self.feed, examples, experiment.batch_size, self.autocast)
         pair = volumes.preview or next(iter([*volumes.valid, *volumes.train]))
         self._preview: Preview | None = None
@@ -322,7 +338,7 @@ class Trainer:
         self.prefetcher.invalidate(self.step + 1)
 
     def _halt(self, error: Exception) -> bool:
-        self.prefetcher.invalidate(self.step + 1)
+        self._remake = True  # at the next step: what a person still has to mend must not fail here
         return self.session.halt(error) is not False
 
     def _out_of_time(self) -> bool:
@@ -345,6 +361,15 @@ class Trainer:
             yield
         finally:
             self.session.set_status(phase="")
+
+
+@contextlib.contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Say which part of the data an error is about: both may be cut from one volume."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{part}: {error}") from error
 
 
 def _anisotropy(volumes: Volumes) -> float:

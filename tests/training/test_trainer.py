@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
+from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
 from elektronn_tui.training.datasets import Volumes
 from elektronn_tui.training.experiment import DemoData, Optimiser
 from elektronn_tui.training.runner import build, run
@@ -213,7 +213,7 @@ def test_volumes_that_do_not_fit_the_network(make_session, make_experiment):
 
     with pytest.raises(DataError, match="axis z"):
         build(make_experiment(data=Small()), make_session("small"))
-    with pytest.raises(ExperimentError, match="its input takes 1 channels, but the raw volumes have 2"):
+    with pytest.raises(ExperimentError, match="its input takes 1 channels, but array has 2"):
         build(make_experiment(data=Coloured()), make_session("coloured"))
 
 
@@ -494,3 +494,58 @@ def test_networks_for_images_are_trained_on_sections(make_session, make_experime
     assert session.namespace["debugbatch"]()["raw"].shape == (1, 1, 1, 21, 21)
     (_, volumes) = session.previews[-1]
     assert ((volumes["prediction"] > 127) == (volumes["target"] > 127)).mean() > 0.8
+
+
+def test_what_a_person_must_mend_can_be_mended_while_halted(make_session, make_experiment):
+    session = make_session()
+    trainer = build(make_experiment(steps=4, on_error="halt"), session)
+    broken, prefetcher = [], trainer.prefetcher
+
+    def halt(error):
+        broken.append(str(error))
+        if len(broken) == 2:  # the first time nobody mended anything
+            trainer.prefetcher = prefetcher
+        return True
+
+    session.halt = halt
+    at = {2: lambda: delattr(trainer, "prefetcher")}
+    before = session.safe_point
+    session.safe_point = lambda step: (at.pop(step, lambda: None)(), before(step))[1]
+    trainer.run()
+    assert trainer.step == 4
+    assert len(broken) == 2
+    assert all("prefetcher" in text for text in broken)
+
+
+def test_a_checkpoint_that_can_not_be_written_does_not_stop_the_training(make_session, make_experiment):
+    session = make_session()
+    trainer = build(make_experiment(steps=4, checkpoint_every=2, on_error="stop"), session)
+    save, failed = trainer.checkpoints.save, []
+
+    def full(*args, **more):
+        if trainer.step == 2:
+            failed.append(trainer.step)
+            raise CheckpointError("no space left on device")
+        return save(*args, **more)
+
+    trainer.checkpoints.save = full
+    trainer.run()
+    assert (trainer.step, failed) == (4, [2])
+    assert any(kind == "error" for kind, *_ in session.marks)
+
+
+def test_the_last_checkpoint_is_tried_again_after_a_halt(make_session, make_experiment):
+    session = make_session()
+    trainer = build(make_experiment(steps=2, checkpoint_every=0, on_error="halt"), session)
+    save, failed = trainer.checkpoints.save, []
+
+    def full(*args, **more):
+        if not failed:
+            failed.append(trainer.step)
+            raise CheckpointError("no space left on device")
+        return save(*args, **more)
+
+    trainer.checkpoints.save = full
+    trainer.run()
+    assert [str(error) for error in session.halts] == ["no space left on device"]
+    assert trainer.checkpoints.load("latest").step == 2
