@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import DONE
-from .output import add_json, print_json, print_line, print_table
+from .output import add_json, print_json, print_line, print_table, warn
 from .session import add_session, find_session
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     info = find_session(args.session)
     with History.open_read_only(Path(info.run_dir) / "history.sqlite") as history:
         names = args.metrics or [metric.name for metric in history.metrics()]
+        if not names:
+            warn("there is no metric yet")
         if args.json:
             series = {name: history.points(name, args.first, args.last) for name in names}
             print_json({name: {"step": s.tolist(), "value": v.tolist()} for name, (s, _, v) in series.items()})

@@ -38,13 +38,15 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
+    from msgspec import structs
+
     from elektronn_tui.session.launch import become_worker, start_worker
 
     order = order_from(args, foreground=not args.detach)
     if order is None:
         return USAGE
     if not args.detach:
-        become_worker(order)
+        become_worker(structs.replace(order, as_json=args.json))
     entry = start_worker(order)
     if args.json:
         print_json({"name": entry.name, "id": entry.id, "pid": entry.pid, "run_dir": entry.run_dir})

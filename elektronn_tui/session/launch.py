@@ -43,6 +43,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_error: Literal["", "halt", "stop"] = ""  # empty: as the experiment says, else by `foreground`
     on_nan: Literal["", "pause", "rollback", "stop"] = ""
     foreground: bool = False
+    as_json: bool = False  # in the foreground: how it ended, as JSON on stdout
     entry: str = ENTRY  # "module:function" or "file.py:function", called with (session, order)
     session_id: str = ""
     run_dir: str = ""

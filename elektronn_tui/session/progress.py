@@ -16,6 +16,8 @@ __all__ = ["Progress", "summary"]
 
 LINE_EVERY = 30.0
 """Seconds between two lines where there is no terminal, as in a batch job's log."""
+QUIET_START = 30.0
+"""Seconds of a start that nothing is said of: where it is refused, the reason is all there is to read."""
 
 
 class Progress:
@@ -33,6 +35,8 @@ class Progress:
         self._session = session
         self._stream = sys.stderr if stream is None else stream
         self._over = threading.Event()
+        self._discarded = False
+        self._begun = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._log = 0
         self._measured = (0.0, 0)
@@ -42,8 +46,12 @@ class Progress:
         """Show from now on."""
         self._thread.start()
 
-    def stop(self, timeout: float = 2.0) -> None:
-        """Show no more; a terminal that takes nothing is given up after `timeout` seconds."""
+    def stop(self, timeout: float = 2.0, *, discard: bool = False) -> None:
+        """Show no more; a terminal that takes nothing is given up after `timeout` seconds.
+
+        With `discard`, what was not shown yet is left out and the bar is taken away.
+        """
+        self._discarded = discard
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
@@ -72,6 +80,9 @@ class Progress:
             task = bar.add_task(self._session.name, total=None, text="")
             while True:
                 over = self._over.wait(0.5)
+                if over and self._discarded:
+                    bar.live.transient = True
+                    break
                 for line in self._new_log_lines():
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 status = self._status()
@@ -84,17 +95,24 @@ class Progress:
         shown = -1
         while True:
             over = self._over.wait(0.5)
+            if over and self._discarded:
+                break
             for line in self._new_log_lines():
                 self._stream.write(line + "\n")
             status = self._status()
-            if (over or time.monotonic() >= next_line) and status.step != shown:
+            if not self._starting() and (over or time.monotonic() >= next_line) and status.step != shown:
                 next_line, shown = time.monotonic() + LINE_EVERY, status.step
                 self._stream.write(f"{self._session.name}  {self._text(status)}\n")
             self._stream.flush()
             if over:
                 break
 
+    def _starting(self) -> bool:
+        return self._session.state == "starting" and time.monotonic() - self._begun < QUIET_START
+
     def _new_log_lines(self) -> list[str]:
+        if self._starting():
+            return []
         lines, self._log = self._session.log.newest.since(self._log)
         return [formatted(line.time, line.level, line.step, line.text) for line in lines]
 

@@ -111,7 +111,7 @@ class Worker:
         except (ElektronnError, OSError) as error:
             return self._fail_at_start(error)
         state, reason, code = self._trained()
-        if not self._ran and code not in (DONE, INTERRUPTED):
+        if not self._ran and code != DONE:
             session.finish(state, reason)
             self._go_down(state, reason)
             shutil.rmtree(self._run_dir, ignore_errors=True)  # it holds nothing: no step was made
@@ -171,7 +171,7 @@ class Worker:
         if not self._ran:
             ours = isinstance(error, ElektronnError)
             if self._progress is not None:
-                self._progress.stop()
+                self._progress.stop(discard=True)
                 self._progress = None
                 sys.stderr.write(f"elektronn: {reason}\n" if ours else text)
             self._never_ran = LaunchError(reason, "" if ours else text, refused=ours)
@@ -220,8 +220,16 @@ class Worker:
         unregister(self._entry)
         if self._progress is not None:
             self._progress.stop()
+        if self._order.as_json and self._never_ran is None:
+            sys.stdout.write(self._ending(state, reason) + "\n")
         word = f"the session is {state}{f': {reason}' if reason else ''}"
         self._launcher.say(Word(event="error", message=word), last=True)
+
+    def _ending(self, state: State, reason: str) -> str:
+        entry = self._entry
+        document: dict[str, object] = {"name": entry.name, "id": entry.id, "run_dir": entry.run_dir}
+        document |= {"state": state, "reason": reason, "step": self._session.step}
+        return msgspec.json.format(msgspec.json.encode(document)).decode()
 
     # --- signals; all run on the main thread, between two bytecodes -------------------------------
 

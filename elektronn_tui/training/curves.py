@@ -181,7 +181,10 @@ class HistoryReader:
         ).fetchone()
         if row is None:
             known = [other for (other,) in self._connection.execute("SELECT name FROM metrics").fetchall()]
-            raise ElektronnError(f"no metric is called {name!r}.{did_you_mean(name, known)}")
+            if not known:
+                raise ElektronnError(f"there is no metric yet, so none called {name!r}")
+            hint = did_you_mean(name, known) or f" There are: {', '.join(known)}."
+            raise ElektronnError(f"no metric is called {name!r}.{hint}")
         return tuple(row)
 
     def _points(self, metric: int, low: int, high: int) -> Entries:

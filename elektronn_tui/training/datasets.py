@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elektronn_tui.errors import ExperimentError
+from elektronn_tui.errors import DataError, ExperimentError
 
 from .settings import setting, settings
 
@@ -160,9 +160,13 @@ class VolumeData:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
         for address in (part for pair in train + valid for part in pair):
             file = Path(_file_of(address)).expanduser()
+            field = "data.volumes"
+            if self.path is not None and address.startswith(self.path):
+                field, file = "data.path", Path(self.path).expanduser()
+            if file.is_dir():
+                raise ExperimentError(f"{field}: {file} is a folder; it must be a file, such as volume.h5")
             if not file.exists():
-                field = "data.path" if self.path is not None and address.startswith(self.path) else "data.volumes"
-                raise ExperimentError(f"{field}: there is no file {file}")
+                raise ExperimentError(f"{field}: there is no file {file.absolute()}")
 
     def open(self) -> Volumes:
         """Open all volumes.
@@ -205,5 +209,8 @@ def _split(train: Sequence[Pair], valid: Sequence[Pair], slices: int, axis: str)
 
     if valid or not slices:
         return Volumes(tuple(train), tuple(valid))
-    parts = [split_region(pair, axis, last=slices) for pair in train]
+    try:
+        parts = [split_region(pair, axis, last=slices) for pair in train]
+    except DataError as error:
+        raise DataError(f"data.valid_slices: {error}") from error
     return Volumes(tuple(part[0] for part in parts), tuple(part[1] for part in parts))

@@ -246,10 +246,8 @@ def _executed(path: Path) -> Experiment:
         sys.path.append(folder)  # last: modules beside the file must not hide installed ones
     try:
         exec(code, module.__dict__)
-    except ElektronnError as error:
-        raise ExperimentError(f"{path}, line {_line(error, path)}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise ExperimentError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {error}") from error
+        raise blamed(error, path) from error
     experiment = module.__dict__.get("experiment")
     if experiment is None:
         near = did_you_mean("experiment", [name for name in module.__dict__ if not name.startswith("_")])
@@ -260,9 +258,16 @@ def _executed(path: Path) -> Experiment:
     return experiment
 
 
-def _line(error: BaseException, path: Path) -> int | str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] or "?" if lines else "?"
+def blamed(error: BaseException, path: str | Path) -> ExperimentError:
+    """Return an error of code in an experiment file as one line that names the file and its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    text = " ".join(str(error).split("\n"))
+    if not isinstance(error, ElektronnError):
+        text = f"{type(error).__name__}: {text}"
+        if frames and frames[-1].filename != str(path):
+            text += f" (raised in {frames[-1].filename}, line {frames[-1].lineno})"
+    return ExperimentError(f"{path}, line {lines[-1] or '?' if lines else '?'}: {text}")
 
 
 def _overridden(experiment: Experiment, override: str) -> Experiment:

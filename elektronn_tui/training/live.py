@@ -48,6 +48,7 @@ def _start_with(controls: Controls, name: str, value: Any) -> None:
         near = did_you_mean(name, controls.names())
         if not near and did_you_mean(group, known):
             near = did_you_mean(name, [f"{word}.{rest}" for word in known])
+        near = near or f" Controls of this network: {', '.join(n for n in controls.names() if '.' in n) or 'none'}."
         raise ExperimentError(f"{name}: there is no such setting or control.{near}")
     try:
         controls.start_with(name, value)
@@ -78,10 +79,13 @@ def _control_of(name: str, variable: Any) -> Control:
     def write(value: Any) -> None:
         variable.value = list(value) if isinstance(value, tuple) else value
 
-    def below(value: Any) -> str | None:
+    def refused(value: Any) -> str | None:
         numbers = value if isinstance(value, tuple) else (value,)
-        reached = any(number is not None and number >= variable.maximum for number in numbers)
-        return f"≥ {variable.minimum or 0:g} and < {variable.maximum:g}" if reached else None
+        if variable.exclusive_maximum and any(number is not None and number >= variable.maximum for number in numbers):
+            return f"≥ {variable.minimum or 0:g} and < {variable.maximum:g}"
+        if variable.not_all_zero and not any(number is None or number for number in numbers):
+            return "more than 0 for one of them at least"
+        return None
 
     return Control(
         name=name,
@@ -93,7 +97,7 @@ def _control_of(name: str, variable: Any) -> Control:
         length=variable.length,
         optional=variable.optional,
         help=variable.help,
-        check=below if variable.exclusive_maximum else None,
+        check=refused,
     )
 
 

@@ -8,9 +8,10 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elektronn_tui.errors import ExperimentError
+from elektronn_tui.errors import ElektronnError, ExperimentError
 from elektronn_tui.session.protocol import NodeInfo
 
+from .experiment import blamed
 from .settings import plain
 
 if TYPE_CHECKING:
@@ -36,7 +37,15 @@ def run(experiment: Experiment, session: Any) -> None:
     ElektronnError
         Model, data and settings don't go together.
     """
-    build(experiment, session).run()
+    try:
+        trainer = build(experiment, session)
+    except ExperimentError as error:
+        if experiment.file is None or str(error).startswith(experiment.file):
+            raise
+        raise ExperimentError(f"{Path(experiment.file).name}: {error}") from error
+    except ElektronnError as error:
+        raise ExperimentError(f"{Path(experiment.file or 'experiment').name}: {error}") from error
+    trainer.run()
 
 
 def build(experiment: Experiment, session: Any) -> Trainer:
@@ -106,7 +115,14 @@ def graph_of(model: Model) -> list[NodeInfo]:
 def _model(experiment: Experiment) -> Model:
     from elektronn_tui.models import Model
 
-    model = experiment.model if isinstance(experiment.model, Model) else experiment.model()
+    if isinstance(experiment.model, Model):
+        return experiment.model
+    try:
+        model = experiment.model()
+    except Exception as error:
+        if experiment.file is None:
+            raise
+        raise blamed(error, experiment.file) from error
     if not isinstance(model, Model):
         raise ExperimentError(f"model: the function returned {type(model).__name__}; it must return a Model")
     return model

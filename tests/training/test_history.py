@@ -214,3 +214,10 @@ def test_levels_join_factor_entries():
     assert joined["mean"].tolist() == [3.5, 11.5]
     assert level_for(10_000_000, 400) == 4
     assert len(bucketed(entries, 0, 19, 5)) == 5
+
+
+def test_a_metric_of_a_history_without_any_is_refused_as_such(tmp_path):
+    path = tmp_path / "history.sqlite"
+    History(path).close()
+    with History.open_read_only(path) as reader, pytest.raises(ElektronnError, match="there is no metric yet"):
+        reader.points("loss")
