@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     info = find_session(args.session)
     with History.open_read_only(Path(info.run_dir) / "history.sqlite") as history:
         names = args.metrics or [metric.name for metric in history.metrics()]
-        if not names:
+        if not names and not args.json:
             warn("there is no metric yet")
         if args.json:
             series = {name: history.points(name, args.first, args.last) for name in names}
