@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +22,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real volumes at {folder}; set ELEKTRONN_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and a runtime directory of the test's own, the latter with a path short enough for sockets."""
+    runtime = tempfile.mkdtemp(prefix="el-")
+    monkeypatch.setenv("ELEKTRONN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ELEKTRONN_RUNTIME", runtime)
+    yield tmp_path / "home"
+    shutil.rmtree(runtime, ignore_errors=True)

@@ -65,6 +65,7 @@ class Commands:
                 if len(code) > LONGEST_CODE:
                     raise SessionError(f"a statement of {len(code)} characters; at most {LONGEST_CODE} are run")
                 statement = session.console.statement(code, client.name)
+                statement.owner = client.number
                 self._queued[statement.number] = statement
                 return statement
             case Save(name=name):
@@ -91,6 +92,14 @@ class Commands:
             return False
         statement.cancelled = True
         return True
+
+    def abandon(self, client: Client) -> None:
+        """Interrupt what a client runs that has gone: nobody waits for it, and the training does."""
+        for statement in list(self._queued.values()):
+            if statement.owner == client.number and self._session.interrupt(statement.number):
+                self._session.logger.warning(
+                    "statement %d is interrupted: %s, who ran it, has gone", statement.number, client.name
+                )
 
     @staticmethod
     def refusal(request: Request, error: BaseException) -> Answer:

@@ -45,6 +45,7 @@ class Statement:
     number: int
     code: str
     client: str
+    owner: int = 0  # number of that client's connection
     cancelled: bool = False
 
 

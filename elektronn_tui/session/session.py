@@ -295,7 +295,8 @@ class Session:
         return self._commands.cancel(statement) or self.console.interrupt(statement)
 
     def client_gone(self, client: Client) -> None:
-        """Let the loop go that a client held."""
+        """Let the loop go that a client held, and interrupt what it runs."""
+        self._commands.abandon(client)
         if client.number in self._waiting.holders:
             self._orders.put(_Order(SetConsoleMode(mode="observe"), client, lambda answer: None))
             self._attention = True

@@ -131,6 +131,12 @@ class VolumeData:
         unit="nm",
         help="(z, y, x) in nm, where the files don't say",
     )
+    axes: str | None = setting(
+        default=None,
+        type="text",
+        optional=True,
+        help="order of the axes in the files, such as zyx, xyz or zyxc; none: (c)zyx",
+    )
     in_memory: bool = setting(default=True, type="bool", help="keep volumes in memory as far as there is room")
 
     def check_together(self) -> None:
@@ -192,7 +198,7 @@ class VolumeData:
     def _source(self, address: str) -> Source:
         from elektronn_tui.data import open_source
 
-        return open_source(address, voxel_size=self.voxel_size)
+        return open_source(address, axes=self.axes, voxel_size=self.voxel_size)
 
 
 def _file_of(address: str) -> str:

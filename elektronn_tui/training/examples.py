@@ -9,7 +9,7 @@ from pathlib import Path
 
 from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
-__all__ = ["Example", "examples", "experiment_file", "find_example"]
+__all__ = ["Example", "examples", "experiment_file", "experiment_name", "find_example"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,20 @@ def experiment_file(source: str | Path) -> Path:
         raise ExperimentError(f"there is no experiment file {path}")
     hint = did_you_mean(text, zoo)
     raise ExperimentError(f"{text!r} is neither a file nor in the zoo.{hint} The zoo has: {', '.join(zoo)}")
+
+
+def experiment_name(path: Path) -> str:
+    """Return the name that an experiment file gives its `Experiment`, without running it; else the file's.
+
+    Sessions are named before anything slow is imported.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return path.stem  # the worker will say what is wrong with it
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Experiment":
+            for keyword in node.keywords:
+                if keyword.arg == "name" and isinstance(keyword.value, ast.Constant) and keyword.value.value:
+                    return str(keyword.value.value)
+    return path.stem

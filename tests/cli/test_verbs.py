@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sessions import ELEKTRONN, end, running, wait_for_state
+from sessions import ELEKTRONN, end, running, status, wait_for_state, wait_until
 
 from elektronn_tui.session.registry import Entry
 
@@ -29,13 +29,7 @@ def documents(*arguments: str) -> object:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("e")
-    for name, variable in (("home", "ELEKTRONN_HOME"), ("run", "ELEKTRONN_RUNTIME")):
-        (folder / name).mkdir(mode=0o700)
-        monkeypatch.setenv(variable, str(folder / name))
-    return folder / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
@@ -123,6 +117,16 @@ def test_interrupting_a_statement_that_never_ends_leaves_the_training_alone(sess
     assert "interrupted; training goes on" in process.stderr.read()
     while json.loads(run("ls", "--json").stdout)[0]["step"] <= held:
         assert time.monotonic() < deadline
+
+
+def test_a_statement_whose_client_is_killed_does_not_hold_the_training_for_ever(session: Entry):
+    process = subprocess.Popen([ELEKTRONN, "exec", "walk", "while True: pass"])
+    wait_until(lambda: status(session).status.running_statement, "the statement running")
+    step = status(session).status.step
+    process.kill()
+    process.wait(20)
+    wait_until(lambda: status(session).status.step > step, "training going on")
+    assert [entry["kind"] for entry in documents("journal", "walk")] == ["statement", "interrupt"]
 
 
 def test_history_as_numbers_csv_and_plot(session: Entry):

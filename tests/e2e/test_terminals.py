@@ -25,13 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ELEKTRONN, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("e")
-    for name, variable in (("home", "ELEKTRONN_HOME"), ("run", "ELEKTRONN_RUNTIME")):
-        (folder / name).mkdir(mode=0o700)
-        monkeypatch.setenv(variable, str(folder / name))
-    return folder / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,16 +10,6 @@ import pytest
 from fake_loop import FakeLoop
 
 from elektronn_tui.session.server import Timeouts
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the test a home and a runtime directory whose path is short enough for sockets."""
-    runtime = tempfile.mkdtemp(prefix="el-")
-    monkeypatch.setenv("ELEKTRONN_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ELEKTRONN_RUNTIME", runtime)
-    yield tmp_path / "home"
-    shutil.rmtree(runtime, ignore_errors=True)
 
 
 @pytest.fixture

@@ -79,3 +79,17 @@ def test_the_demo_volume(anisotropic):
     assert (raw.voxel_size[0] > raw.voxel_size[1]) is anisotropic
     boundaries = opened.train[0].target.read((0, 0, 0), (24, 64, 64))
     assert 0.02 < boundaries.mean() < 0.5
+
+
+def test_files_with_other_axes(tmp_path, volume):
+    with h5py.File(volume) as stored:
+        arrays = {name: stored[name][()] for name in ("raw", "ids")}
+    turned = tmp_path / "turned.h5"
+    with h5py.File(turned, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array.transpose(2, 1, 0)
+    (pair,) = VolumeData(path=str(turned), label_key="ids", valid_slices=0, axes="xyz").open().train
+    assert pair.raw.shape == (20, 40, 40)
+    np.testing.assert_array_equal(pair.raw.read((0, 0, 0), (20, 40, 40))[0], arrays["raw"])
+    with pytest.raises(DataError, match="axes"):
+        VolumeData(path=str(turned), label_key="ids", axes="xyq").open()
