@@ -33,6 +33,7 @@ def verdict(
 ) -> int:
     """Print the last line of a benchmark and return an exit code: 0, because a missed goal is a finding, no failure."""
     figure = {"value": rounded(value)} if value is not None else {"ratio": rounded(ratio or 0.0)}
+    more = {name: rounded(value) if isinstance(value, float) else value for name, value in more.items()}
     print(json.dumps({"key": key, **figure, "goal": goal, "met": met, **more}), flush=True)
     return 0
 
