@@ -6,6 +6,7 @@ before its schedule began.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import sys
@@ -31,24 +32,24 @@ def _count(owner: str, field: str, value: Any, minimum: int = 1) -> int:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(abc.ABC):
     """Base of all schedules."""
 
+    @abc.abstractmethod
     def value(self, step: int, base: Any) -> Any:
         """Return what step `step` (from 1) runs with, for a control that began at `base`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def continued(self, step: int, value: Any, base: Any) -> tuple[Schedule, Any]:
         """Return the schedule and base that go on from `value` at `step` in the manner of this one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> str:
         """Return a short text for people, such as ``"× 0.995 / 1000 steps"``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def extremes(self, base: Any) -> tuple[Any, ...]:
         """Return values between which, both included, all others lie."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schedule as plain values, for `schedule_from_dict`."""
