@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb is not None and verb not in VERBS:
         from elektronn_tui.errors import did_you_mean
 
-        print(f"elektronn: there is no verb {verb!r}.{did_you_mean(verb, VERBS)}", file=sys.stderr)  # noqa: T201
+        hint = did_you_mean(verb, VERBS) or " elektronn --help lists them."
+        print(f"elektronn: there is no verb {verb!r}.{hint}", file=sys.stderr)  # noqa: T201
         return USAGE
     if not argv:
         build_parser(only="").print_help()
@@ -93,6 +94,8 @@ def _guarded(args: argparse.Namespace) -> int:
         # The reader of a pipe went away (`elektronn log ... | head`); Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a file that may not be read, a disk that is full: the message names it
+        return _complain(error, REFUSED)
     except KeyboardInterrupt:
         return 130
 
