@@ -44,6 +44,8 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.none()
     if origin is Literal:
         return st.sampled_from(arguments)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return st.tuples(*[of_type(argument) for argument in arguments])
     if origin is tuple:
         return st.lists(of_type(arguments[0]), max_size=3).map(tuple)
     if origin is dict:
