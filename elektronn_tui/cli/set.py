@@ -25,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--pin", action="store_true", help="a scheduled control keeps the value")
-    ways.add_argument("--continue", dest="go_on", action="store_true", help="its schedule goes on from the value")
+    ways.add_argument(
+        "--continue", dest="go_on", action="store_true", help="its schedule goes on from the value (the default)"
+    )
     add_json(parser)
 
 
@@ -45,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         receipts = [r for name in unpinned for r in client.request(Unpin(control=name), timeout=None).receipts]
         rest = {name: value for name, value in values.items() if name not in unpinned}
         if rest:
-            wish = SetControls(values=rest, schedule="pin" if args.pin else "continue" if args.go_on else "")
+            # A script can't be asked as a person is: what ELEKTRONN2's shell did, which loses neither value nor plan.
+            wish = SetControls(values=rest, schedule="pin" if args.pin else "continue")
             receipts += client.request(wish, timeout=None).receipts
     print_receipts(receipts, as_json=args.json)
     return DONE

@@ -55,6 +55,15 @@ def test_set_get_undo_redo_answer_with_receipts(session: Entry):
     assert kinds == ["set", "undo", "redo"]
 
 
+def test_a_scheduled_control_goes_on_from_the_value_or_is_pinned(session: Entry):
+    assert run("set", "walk", "noise=0.5").stdout.rstrip().endswith("schedule continues")
+    assert run("set", "walk", "noise=0.25", "lr=0.5", "--pin").stdout.count("schedule pinned") == 1
+    noise = documents("get", "walk", "noise")["noise"]
+    assert (noise["value"], noise["pinned"], noise["edits"]) == (0.25, True, 2)
+    assert run("set", "walk", "noise=schedule").returncode == 0
+    assert documents("get", "walk", "noise")["noise"]["pinned"] is False
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 from elektronn_tui.session.protocol import NodeInfo
 from elektronn_tui.training.controls import Control
+from elektronn_tui.training.schedules import StepDecay
 
 HERE = Path(__file__).resolve()
 
@@ -23,9 +24,9 @@ def entry(function: str) -> str:
 
 
 def add_learning_rate(session: Any) -> dict[str, float]:
-    """Register a learning rate and return the dictionary that holds it."""
-    values = {"lr": 0.001, "momentum": 0.9}
-    for name, maximum in (("lr", 10.0), ("momentum", 1.0)):
+    """Register a learning rate, a momentum and a scheduled noise, and return the dictionary that holds them."""
+    values = {"lr": 0.001, "momentum": 0.9, "noise": 1.0}
+    for name, maximum in (("lr", 10.0), ("momentum", 1.0), ("noise", 1.0)):
         session.controls.add(
             Control(
                 name=name,
@@ -37,6 +38,7 @@ def add_learning_rate(session: Any) -> dict[str, float]:
                 help="of the loop",
             )
         )
+    session.controls.set_schedule("noise", StepDecay(0.5, every=1000))
     return values
 
 
