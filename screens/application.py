@@ -217,10 +217,6 @@ class ElektronnApp(App[None]):
             redraw()
         self.screen.refresh(layout=True)
 
-    def set_line_title(self, name: str) -> None:
-        """Name the terminal's window after the session."""
-        self.sub_title = name
-
     def action_nothing(self) -> None:
         """Let a key do nothing."""
 
@@ -231,7 +227,3 @@ class ElektronnApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Give the palette none of Textual's own commands: it is filled from the action table."""
         return ()
-
-    async def wait_idle(self) -> None:
-        """Let everything that is queued be done; for tests and benchmarks."""
-        await asyncio.sleep(0)

@@ -131,7 +131,6 @@ class SessionScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin to follow the session."""
         self._following = True
-        self.app.set_line_title(self.info.name)
         self.query_one(KeyLine).set_read_only(self.read_only)
         self._show_chrome()
         self.run_worker(self.link.run(), group="link", exit_on_error=True)

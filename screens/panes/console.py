@@ -204,13 +204,16 @@ class ConsolePane(Pane):
     async def _run(self, code: str) -> None:
         self._unanswered += 1
         try:
-            answer = await self.session.ask(Execute(code=code, mode=self.mode))
-        finally:
-            self._unanswered -= 1
-        if not isinstance(answer, Executed):
-            self._local = []
+            answer = await self.session.request(Execute(code=code, mode=self.mode))
+        except SessionError as error:
+            # What was typed stays to be seen beside the reason: a syntax error, most often.
+            self.session.say(str(error), "bad")
+            self._local = [*self._local[:1], ConsoleOutput(statement=0, stream="error", text=str(error))]
             self._draw()
             return
+        finally:
+            self._unanswered -= 1
+        assert isinstance(answer, Executed)
         # Shown at once; the transcript brings the same pieces with the next delta.
         echo = [ConsoleOutput(statement=answer.statement, stream="code", text=code)]
         if answer.output:

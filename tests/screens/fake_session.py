@@ -314,7 +314,7 @@ class FakeSession:
                 self.requests.append(message)
                 if self.deaf:
                     continue
-                if isinstance(message, Execute):
+                if isinstance(message, Execute) and not self.refuse:
                     task = asyncio.create_task(self._execute(writer, message, request_id))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)

@@ -402,6 +402,19 @@ async def test_an_error_is_seen(shown: Any, until: Any) -> None:
         await until(pilot, lambda: "ZeroDivisionError" in pilot.app.screen.query_one(TranscriptView).text)
 
 
+async def test_a_refused_statement_stays_to_be_seen_with_its_reason(shown: Any, fake: Any, until: Any) -> None:
+    fake.refuse = "SyntaxError: invalid syntax (line 1)"
+    async with shown() as pilot:
+        editor = await write(pilot, until, "asdf qwer")
+        editor.submit()
+        view = pilot.app.screen.query_one(TranscriptView)
+        await until(pilot, lambda: view.text == ">>> asdf qwer\nSyntaxError: invalid syntax (line 1)")
+        fake.refuse = ""
+        editor.insert("w.std()")
+        await pilot.press("enter")
+        await until(pilot, lambda: view.text.endswith(">>> w.std()\n0.0412"))
+
+
 async def test_ctrl_c_interrupts_the_statement_and_nothing_else(shown: Any, fake: Any, until: Any) -> None:
     async with shown() as pilot:
         await write(pilot, until, "while True: pass")
