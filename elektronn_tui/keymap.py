@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .actions import Action, KeySettingError, actions_for, find
@@ -81,11 +81,6 @@ class KeyMap:
     def shown(self, action: Action) -> str:
         """Return the action's first key as footer and help show it."""
         return key_shown(self.keys(action)[0])
-
-    def bindings(self, screen: str) -> Iterator[tuple[Action, str]]:
-        """Yield each action of a screen with its keys in the terminal's names, comma separated."""
-        for action in actions_for(screen):
-            yield action, ",".join(key_name(key) for key in self.keys(action))
 
 
 def _split(keys: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -594,11 +594,9 @@ MESSAGES: dict[str, type[Message]] = _concrete(Message)
 
 _HEADER = struct.Struct(">I")
 HEADER_SIZE = _HEADER.size
-_encoder = msgspec.msgpack.Encoder(enc_hook=None)
+_encoder = msgspec.msgpack.Encoder()
 _envelope_decoder = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw])
 _payload_decoders = {name: msgspec.msgpack.Decoder(cls) for name, cls in MESSAGES.items()}
-
-M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message, request_id: int = 0) -> bytes:

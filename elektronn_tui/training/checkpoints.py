@@ -138,10 +138,6 @@ class Checkpoints:
         self.prune()
         return target
 
-    def mark_best(self, path: Path) -> None:
-        """Make a checkpoint the best."""
-        self._link("best", path)
-
     def path(self, which: str = "latest") -> Path:
         """Return the directory of a checkpoint by name, or of ``latest`` or ``best``.
 
