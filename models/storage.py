@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -18,44 +19,32 @@ from torch import nn
 
 from elektronn_tui.errors import ElektronnError, ModelError, did_you_mean
 
-from .conv import Conv, UpConv
-from .inputs import Input
-from .loss import AggregateLoss, Errors, MultinoulliNLL
-from .merging import Add, Concat, Crop
 from .node import Node
-from .perceptron import Perceptron
-from .pooling import Pool
 from .shape import TaggedShape
-from .softmax import Softmax
 
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["FORMAT_VERSION", "NODE_CLASSES", "load_model", "save_model"]
+__all__ = ["FORMAT_VERSION", "load_model", "node_classes", "save_model"]
 
 FORMAT = "elektronn-model"
 FORMAT_VERSION = 1
 
-NODE_CLASSES: Mapping[str, type[Node]] = MappingProxyType(
-    {
-        cls.__name__: cls
-        for cls in (
-            Input,
-            Perceptron,
-            Conv,
-            UpConv,
-            Pool,
-            Concat,
-            Add,
-            Crop,
-            Softmax,
-            MultinoulliNLL,
-            AggregateLoss,
-            Errors,
-        )
-    }
-)
-"""The only classes that a model file can name."""
+
+@functools.cache
+def node_classes() -> Mapping[str, type[Node]]:
+    """Return the only classes that a model file can name: the nodes that this package gives, by name."""
+    from elektronn_tui import models
+
+    public = {name: getattr(models, name) for name in models.__all__}
+    return MappingProxyType(
+        {
+            name: value
+            for name, value in public.items()
+            if isinstance(value, type) and issubclass(value, Node) and value.__name__ == name and value is not Node
+        }
+    )
+
 
 PARAMETERS = ("w", "b", "gamma", "mean", "std")
 ROLES = ("input_node", "target_node", "loss_node", "prediction_node", "error_node")
@@ -213,8 +202,8 @@ def _graph(model: Model) -> dict[str, Any]:
     entries = []
     for node in model.nodes.values():
         kind = type(node).__name__
-        if NODE_CLASSES.get(kind) is not type(node):
-            raise ModelError(f"{node.title} can't be stored: {kind} is none of {', '.join(NODE_CLASSES)}.")
+        if node_classes().get(kind) is not type(node):
+            raise ModelError(f"{node.title} can't be stored: {kind} is none of {', '.join(node_classes())}.")
         arguments = {}
         for key, value in node.arguments.items():
             if key in PARAMETERS:
@@ -267,9 +256,9 @@ def _rebuild(
     path: Path, entry: Mapping[str, Any], nodes: Mapping[str, Node], tensors: Mapping[str, torch.Tensor]
 ) -> Node:
     kind, name = entry["class"], entry["name"]
-    cls = NODE_CLASSES.get(kind)
+    cls = node_classes().get(kind)
     if cls is None:
-        raise ModelError(f"{path}: {name!r} is of the unknown class {kind!r}.{did_you_mean(kind, NODE_CLASSES)}")
+        raise ModelError(f"{path}: {name!r} is of the unknown class {kind!r}.{did_you_mean(kind, node_classes())}")
     arguments: dict[str, Any] = {}
     for key, value in entry["arguments"].items():
         if isinstance(value, dict) and "$given" in value:

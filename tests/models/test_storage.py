@@ -33,7 +33,6 @@ from elektronn_tui.models import (
     UpConvMerge,
     load_model,
 )
-from elektronn_tui.models.storage import NODE_CLASSES
 
 
 def finish(raw: Node, out: Node) -> Model:
@@ -112,11 +111,6 @@ def test_round_trip(tmp_path: Path) -> None:
     assert same(model, load_model(second))
     assert load_model(second).scaling == scaling
     assert set(tmp_path.iterdir()) == {path, second}
-
-
-def test_every_class_that_can_be_stored_is_tested() -> None:
-    kinds = {type(node).__name__ for node in u_net().nodes.values()}
-    assert kinds | {"Perceptron"} == set(NODE_CLASSES)
 
 
 def test_perceptron_and_shared_weights(tmp_path: Path) -> None:

@@ -1,0 +1,10 @@
+"""Small graphs for every class of node; tests/models/test_every_node.py holds all of them to the same rules."""
+
+from __future__ import annotations
+
+from . import layers, losses
+from .example import NodeExample
+
+__all__ = ["EXAMPLES", "NodeExample"]
+
+EXAMPLES: dict[str, NodeExample] = {**layers.EXAMPLES, **losses.EXAMPLES}
