@@ -1,12 +1,14 @@
 """Networks: tagged shapes, nodes that join into graphs, losses, the model and its file."""
 
+from .aggregate import AggregateLoss
 from .conv import Conv, UpConv
 from .initialisation import initweights
 from .inputs import Input, Input_like
-from .loss import AggregateLoss, Errors, MultinoulliNLL
 from .merging import Add, AutoMerge, Concat, Crop, UpConvMerge
+from .metrics import Errors
 from .model import Model
 from .network import Network
+from .nll import MultinoulliNLL
 from .node import Node, NodeDescription
 from .perceptron import Dot, Perceptron
 from .pooling import Pool

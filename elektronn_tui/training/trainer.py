@@ -15,13 +15,13 @@ import torch
 
 from elektronn_tui.data import AugmentSettings, Geometry, Grey, Patches, Prefetcher, Scaling, Warp, validation_examples
 from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
+from elektronn_tui.models.confusion import Confusion, confusion
 
 from .batches import DataPlan, Feeder, batch_maker
 from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_optimiser, restore_rng
 from .datasets import Volumes
 from .experiment import Experiment
 from .live import add_controls
-from .metrics import Confusion, confusion
 from .optimisers import build_optimiser
 from .pace import Pace
 from .previews import Preview, write_png

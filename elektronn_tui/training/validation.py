@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from elektronn_tui.models.confusion import Confusion, confusion
+
 from .batches import Feeder, stacked
-from .metrics import Confusion, confusion
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from elektronn_tui.training.metrics import Confusion, confusion
+from elektronn_tui.models.confusion import Confusion, confusion
 
 
 def counted(prediction, target):
