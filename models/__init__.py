@@ -12,12 +12,16 @@ from .nll import MultinoulliNLL
 from .node import Node, NodeDescription
 from .perceptron import Dot, Perceptron
 from .pooling import Pool
+from .recurrent import GRU, LSTM
 from .shape import TaggedShape
 from .softmax import Softmax
+from .split import FromTensor, split
 from .storage import load_model, save_model
 from .variables import Variable
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Add",
     "AggregateLoss",
     "AutoMerge",
@@ -26,6 +30,7 @@ __all__ = [
     "Crop",
     "Dot",
     "Errors",
+    "FromTensor",
     "Input",
     "Input_like",
     "Model",
@@ -43,4 +48,5 @@ __all__ = [
     "initweights",
     "load_model",
     "save_model",
+    "split",
 ]

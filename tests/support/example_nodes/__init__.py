@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import layers, losses
+from . import layers, losses, recurrent
 from .example import NodeExample
 
 __all__ = ["EXAMPLES", "NodeExample"]
 
-EXAMPLES: dict[str, NodeExample] = {**layers.EXAMPLES, **losses.EXAMPLES}
+EXAMPLES: dict[str, NodeExample] = {**layers.EXAMPLES, **losses.EXAMPLES, **recurrent.EXAMPLES}
