@@ -1,4 +1,4 @@
-"""Volumes and what training makes of them: sources, pairs, geometry, patches, warp, grey values, labels."""
+"""Volumes, images and what training makes of them: sources, pairs, geometry, patches, warp, grey values, labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
     from .demo import demo_volume
     from .geometry import Geometry
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .warp import Warp
 
 __all__ = [
+    "ArrayExamples",
     "ArraySource",
     "AugmentSettings",
     "Batch",
@@ -30,6 +32,7 @@ __all__ = [
     "Geometry",
     "Grey",
     "HDF5Source",
+    "ImageSettings",
     "MemorySource",
     "Pair",
     "Patches",
@@ -49,6 +52,7 @@ __all__ = [
 
 # Where each name lives: `from elektronn_tui.data import Pair` must not cost the import of numba and h5py.
 _MODULES = {
+    "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
     "demo": ("demo_volume",),
     "geometry": ("Geometry",),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ElektronnError as ElektronnError
+    from .training.arrays import Arrays as Arrays
     from .training.datasets import DemoData as DemoData
     from .training.datasets import VolumeData as VolumeData
     from .training.datasets import Volumes as Volumes
@@ -28,6 +29,7 @@ if not (_here / "models").is_dir() and (_here.parent / "models" / "__init__.py")
     __path__.append(str(_here.parent))  # a checkout whose links were lost
 
 _PUBLIC = {
+    "Arrays": "training.arrays",
     "Cosine": "training.schedules",
     "DemoData": "training.datasets",
     "ElektronnError": "errors",

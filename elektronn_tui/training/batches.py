@@ -14,13 +14,13 @@ from elektronn_tui.errors import ExperimentError
 from .controls import Control, Controls, ScheduleState, fitted
 
 if TYPE_CHECKING:
-    from elektronn_tui.data import AugmentSettings, Patches
+    from elektronn_tui.data import ArrayExamples, AugmentSettings, Patches
     from elektronn_tui.models import Model
 
 __all__ = ["DATA_CONTROLS", "DataPlan", "Feeder"]
 
-DATA_CONTROLS = ("batch_size", "warp", "grey")
-"""Controls on which examples depend."""
+DATA_CONTROLS = ("batch_size", "warp", "grey", "shift")
+"""Controls on which examples depend, where the data have them."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class DataPlan:
         """Return the plan that the controls make now."""
         values: dict[str, Any] = {}
         for name in DATA_CONTROLS:
-            values[name] = controls.schedule_state(name) if controls.driven(name) else controls[name].get()
-        return cls(step, example, values, {name: controls[name] for name in DATA_CONTROLS})
+            if name in controls:
+                values[name] = controls.schedule_state(name) if controls.driven(name) else controls[name].get()
+        return cls(step, example, values, {name: controls[name] for name in values})
 
     def value(self, name: str, step: int) -> Any:
         """Return a data control as step `step` will find it."""
@@ -81,16 +82,19 @@ class Feeder:
     Raises
     ------
     ExperimentError
-        The model has no target or no loss to be trained with.
+        The model has no loss to be trained with, or an input of it has no batch axis.
     """
 
     def __init__(self, model: Model, device: torch.device) -> None:
-        if model.loss_node is None or model.target_node is None:
-            raise ExperimentError("model: it needs a loss_node and a target_node to be trained")
-        self._raw = model.input_node
-        self._target = model.target_node
+        if model.loss_node is None:
+            raise ExperimentError("model: it needs a loss_node to be trained")
+        for node in filter(None, (model.input_node, model.target_node)):
+            if "b" not in node.shape.tags:
+                raise ExperimentError(f"model: {node.name} {node.shape.text} has no axis b for the examples of a batch")
+        self._nodes = {"raw": model.input_node}
+        if model.target_node is not None:
+            self._nodes["target"] = model.target_node
         self._device = device
-        self.flat = len(model.input_node.shape.spatial_shape) == 2  # images: the data's z extent of 1 is dropped
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """Return tensors on the device, keyed by the names of the input nodes.
@@ -98,35 +102,45 @@ class Feeder:
         Parameters
         ----------
         batch : mapping
-            ``raw`` (b, f, z, y, x), ``target`` and perhaps ``mask``.
+            ``raw``, ``target`` and perhaps more, such as ``mask``: the first axis is that of the batch, the others
+            are those of the node in its order. Volumes (b, f, z, y, x) of z extent 1 fit a node of images.
         """
-        names = {"raw": self._raw.name, "target": self._target.name}
         tensors = {}
         for key, array in batch.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array[:, :, 0] if self.flat else array))
-            if key == "target" and "float" in str(self._target.dtype):
+            node = self._nodes.get(key)
+            like = node or self._nodes["raw"]
+            if array.ndim == 5 and len(like.shape.spatial_shape) == 2:
+                array = array[:, :, 0]
+            if node is not None:
+                array = np.moveaxis(array, 0, node.shape.tag2index("b"))
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if node is not None and "float" in str(node.dtype) and tensor.dtype != torch.float32:
                 tensor = tensor.float()
-            tensors[names.get(key, key)] = tensor.to(self._device, non_blocking=True)
+            tensors[node.name if node is not None else key] = tensor.to(self._device, non_blocking=True)
         return tensors
 
 
 def batch_maker(
-    patches: Patches, plan: Callable[[], DataPlan], augmentation: AugmentSettings
+    supply: Patches | ArrayExamples, plan: Callable[[], DataPlan], augmentation: AugmentSettings
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """Return what makes the batch of a step, for a `Prefetcher`: a function of the step and the plan alone."""
 
     def make(step: int) -> dict[str, np.ndarray]:
         now = plan()
-        settings = replace(augmentation, warp=now.value("warp", step), grey=now.value("grey", step))
-        return patches.batch(now.examples(step), settings)
+        varied = {name: now.value(name, step) for name in now.values if name != "batch_size"}
+        return supply.batch(now.examples(step), replace(augmentation, **varied))
 
     return make
 
 
-def stacked(examples: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Join examples to a batch."""
-    batch = {"raw": np.stack([example.raw for example in examples])}
-    for key in ("target", "mask"):
-        if getattr(examples[0], key) is not None:
-            batch[key] = np.stack([getattr(example, key) for example in examples])
-    return batch
+def stacked(examples: Sequence[Any], size: int) -> list[dict[str, np.ndarray]]:
+    """Join examples to batches of `size`."""
+    batches = []
+    for first in range(0, len(examples), size):
+        part = examples[first : first + size]
+        batch = {"raw": np.stack([example.raw for example in part])}
+        for key in ("target", "mask"):
+            if getattr(part[0], key) is not None:
+                batch[key] = np.stack([getattr(example, key) for example in part])
+        batches.append(batch)
+    return batches

@@ -85,7 +85,7 @@ class Experiment:
 
     model: Callable[[], Model] | Model = setting(type="object", check=_model, help="a function () -> Model, or a Model")
     data: Any = setting(
-        type="object", check=_data, help="DemoData(...), VolumeData(...), or what has an open() -> Volumes"
+        type="object", check=_data, help="DemoData(...), VolumeData(...), or what has an open() -> Volumes or Arrays"
     )
     name: str = setting(default="", type="text", help="what sessions are called; the file's name where it is empty")
     optimiser: Optimiser = setting(default=Optimiser(), type="object", check=_optimiser, help="Optimiser(...)")

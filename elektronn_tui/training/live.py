@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
@@ -20,8 +21,14 @@ __all__ = ["add_controls"]
 _SHORT = {"mixing_weights": "mixing"}
 
 
-def add_controls(trainer: Trainer) -> None:
+def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
     """Register all controls, give them their start values and bind schedules.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    of_data : mapping
+        The controls that examples of the data depend on, with values at start; None for that of the experiment.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def add_controls(trainer: Trainer) -> None:
     experiment, controls = trainer.experiment, trainer.controls
     optimisers.add_controls(controls, experiment.optimiser, trainer.optimiser)
     _add_variables(controls, trainer.model, experiment)
-    _add_own(controls, trainer.settings, experiment, foreground=trainer.session.foreground)
+    _add_own(controls, trainer.settings, experiment, of_data, foreground=trainer.session.foreground)
     for name, value in experiment.control_values.items():
         _start_with(controls, name, value)
     for name, schedule in experiment.schedules.items():
@@ -101,7 +108,14 @@ def _control_of(name: str, variable: Any) -> Control:
     )
 
 
-def _add_own(controls: Controls, settings: dict[str, Any], experiment: Experiment, *, foreground: bool) -> None:
+def _add_own(
+    controls: Controls,
+    settings: dict[str, Any],
+    experiment: Experiment,
+    of_data: Mapping[str, Any],
+    *,
+    foreground: bool,
+) -> None:
     def add(name: str, type: str, value: Any, **more: Any) -> None:
         settings[name] = value
 
@@ -111,8 +125,12 @@ def _add_own(controls: Controls, settings: dict[str, Any], experiment: Experimen
         controls.add(Control(name=name, type=type, get=lambda: settings[name], set=write, **more))
 
     add("batch_size", "int", experiment.batch_size, minimum=1, maximum=65536, help="examples a step")
-    add("warp", "float", experiment.warp, minimum=0, maximum=1, help="probability that an example is warped")
-    add("grey", "float", experiment.grey, minimum=0, maximum=1, help="probability that grey values are varied")
+    if "warp" in of_data:
+        add("warp", "float", experiment.warp, minimum=0, maximum=1, help="probability that an example is warped")
+    if "grey" in of_data:
+        add("grey", "float", experiment.grey, minimum=0, maximum=1, help="probability that grey values are varied")
+    if "shift" in of_data:
+        add("shift", "int", of_data["shift"], minimum=0, maximum=4096, help="pixels that images are displaced at most")
     add("steps", "int", experiment.steps, minimum=1, help="optimiser updates in all")
     every: dict[str, Any] = {"type": "int", "minimum": 0, "unit": "steps"}
     add("validate_every", value=experiment.validate_every, help="steps between validations; 0 for never", **every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,13 +20,14 @@ from elektronn_tui.session.protocol import PreviewInfo
 from .batches import Feeder
 
 if TYPE_CHECKING:
-    from elektronn_tui.data import Geometry, Pair, Scaling
+    from elektronn_tui.data import ArrayExamples, Geometry, Pair, Scaling
     from elektronn_tui.models import Model
 
-__all__ = ["Preview", "write_png"]
+__all__ = ["Preview", "Reconstructions", "write_png"]
 
 MAX_TILES = 48
 """Forward passes of a preview at most: it is made between two steps."""
+MAX_IMAGES = 16
 PNG_SLICES = 4
 PNG_GAP = 2
 
@@ -114,7 +116,70 @@ class Preview:
 
     def info(self, step: int, volumes: dict[str, Grey]) -> PreviewInfo:
         """Return what clients are told of a preview."""
-        return PreviewInfo(count=0, step=step, depth=len(self.raw), captions=tuple(volumes))
+        return preview_info(step, volumes)
+
+
+class Reconstructions:
+    """Some images, and what an autoencoder makes of them: a slice of the preview each.
+
+    Parameters
+    ----------
+    model : Model
+    feeder : Feeder
+    examples : ArrayExamples
+        Where the images come from: the first ones.
+    autocast : callable
+        Returns the context in which the network computes.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        feeder: Feeder,
+        examples: ArrayExamples,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._model = model
+        self._feeder = feeder
+        self._examples = examples
+        self._autocast = autocast
+        self._batch = {"raw": examples.plain(range(min(MAX_IMAGES, len(examples))))["raw"]}
+        self.raw = self._picture(self._batch["raw"])
+
+    @staticmethod
+    def possible(model: Model) -> bool:
+        """Tell whether the prediction has as many numbers as the input, which must be flat images."""
+        raw, prediction = model.input_node.shape, model.prediction_node.shape
+        if len(raw.spatial_tags) != 2 or raw.tags[:2] != ("b", "f") or prediction.tags[:1] != ("b",):
+            return False
+        if None in (*raw.shape[1:], *prediction.shape[1:]):
+            return False
+        return math.prod(n or 0 for n in raw.shape[1:]) == math.prod(n or 0 for n in prediction.shape[1:])
+
+    def __call__(self) -> dict[str, Grey]:
+        """Return ``raw`` and ``reconstruction``: uint8 (image, y, x), 0 to 255 for black to white."""
+        model = self._model
+        training = model.module.training
+        model.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                (output,) = model.compute([model.prediction_node], self._feeder(self._batch))
+        finally:
+            model.train(training)
+        found = output.float().cpu().numpy().reshape(self._batch["raw"].shape)
+        return {"raw": self.raw, "reconstruction": self._picture(found)}
+
+    def info(self, step: int, volumes: dict[str, Grey]) -> PreviewInfo:
+        """Return what clients are told of a preview."""
+        return preview_info(step, volumes)
+
+    def _picture(self, images: npt.NDArray[np.float32]) -> Grey:
+        return _grey(self._examples.unscaled(images)[:, 0])
+
+
+def preview_info(step: int, volumes: dict[str, Grey]) -> PreviewInfo:
+    """Return what clients are told of a preview."""
+    return PreviewInfo(count=0, step=step, depth=len(next(iter(volumes.values()))), captions=tuple(volumes))
 
 
 def write_png(path: Path, volumes: dict[str, Grey]) -> None:

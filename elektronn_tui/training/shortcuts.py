@@ -113,7 +113,7 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         "trainer": trainer,
         "model": trainer.model,
         "optimiser": trainer.optimiser,
-        "data": trainer.patches,
+        "data": trainer.supply,
         "batch": trainer.batch,
         "np": np,
         "torch": torch,
@@ -128,17 +128,19 @@ def _batch(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def _write_batch(path: Path, batch: dict[str, np.ndarray]) -> None:
-    """Write rows of raw and target, the target centred in the extent of raw."""
+    """Write rows of raw and, where it is an image, target, centred in the extent of raw."""
     from PIL import Image
 
+    images, target = batch["raw"], batch.get("target")
+    if images.ndim not in (4, 5):
+        raise ElektronnError(f"the batch holds no images, but arrays of shape {images.shape[1:]}")
     rows = []
-    target = batch.get("target")
-    for k, raw in enumerate(batch["raw"][:, 0]):
-        picture = raw[len(raw) // 2]
+    for k, image in enumerate(images[:, 0]):
+        picture = _section(image)
         low, high = np.percentile(picture, (0.5, 99.5))  # the batch holds scaled values, of whatever scaling
         pictures = [np.clip((picture - low) / max(high - low, 1e-6), 0, 1)]
-        if target is not None:
-            values = target[k, 0][target.shape[2] // 2].astype(np.float32)
+        if target is not None and target.ndim == images.ndim:
+            values = _section(target[k, 0]).astype(np.float32)
             centred = np.zeros_like(picture)
             at = [(room - size) // 2 for room, size in zip(picture.shape, values.shape, strict=True)]
             centred[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = values
@@ -146,3 +148,8 @@ def _write_batch(path: Path, batch: dict[str, np.ndarray]) -> None:
         rows.append(np.hstack(pictures))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((np.vstack(rows) * 255).astype(np.uint8)).save(path)
+
+
+def _section(image: np.ndarray) -> np.ndarray:
+    """Return the middle of (z, y, x), or (y, x) itself."""
+    return image if image.ndim == 2 else image[len(image) // 2]

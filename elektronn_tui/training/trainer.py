@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from elektronn_tui.data import AugmentSettings, Geometry, Grey, Patches, Prefetcher, Scaling, Warp, validation_examples
-from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
-from elektronn_tui.models.confusion import Confusion, confusion
+from elektronn_tui.data import Prefetcher
+from elektronn_tui.errors import CheckpointError, ElektronnError, ExperimentError
+from elektronn_tui.models.confusion import Confusion
 
+from .arrays import Arrays
 from .batches import DataPlan, Feeder, batch_maker
 from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_optimiser, restore_rng
+from .classes import Classes
 from .datasets import Volumes
 from .experiment import Experiment
 from .live import add_controls
 from .optimisers import build_optimiser
 from .pace import Pace
-from .previews import Preview, write_png
+from .previews import write_png
 from .resources import Resources
+from .supply import Opening, data_controls, open_supply
 from .trouble import on_bad_loss
-from .validation import Validation, is_classifier
+from .validation import Validation
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
@@ -39,13 +42,13 @@ MEASURE_EVERY = 10
 
 
 class Trainer:
-    """Train a model on volumes, in a session.
+    """Train a model on volumes or arrays, in a session.
 
     Parameters
     ----------
     experiment : Experiment
     model : Model
-    volumes : Volumes
+    data : Volumes or Arrays
     session : Session
         Whatever has the interface of `elektronn_tui.session.session.Session` for loops.
     resources : Resources
@@ -60,13 +63,17 @@ class Trainer:
         What the controls of the trainer itself set: steps, batch_size, warp, grey, ...
     batch : dict
         The last batch, as arrays.
+    supply : Patches or ArrayExamples
+        Makes examples by their numbers.
     augmentation : AugmentSettings
         How far examples are varied; how often is for the controls ``warp`` and ``grey`` to say.
     """
 
     def __init__(
-        self, experiment: Experiment, model: Model, volumes: Volumes, session: Any, resources: Resources
+        self, experiment: Experiment, model: Model, data: Volumes | Arrays, session: Any, resources: Resources
     ) -> None:
+        if not isinstance(data, Volumes | Arrays):
+            raise ExperimentError(f"data: open() returned {type(data).__name__}; it must return Volumes or Arrays")
         self.experiment = experiment
         self.session = session
         self.resources = resources
@@ -84,17 +91,21 @@ class Trainer:
         self.rollbacks = 0
         self.settings: dict[str, Any] = {}
         self.controls = session.controls
-        add_controls(self)
+        add_controls(self, data_controls(data, model))
         self._controls_seen = -1
         self._remake = False
         self._plan = DataPlan.of(self.controls, 0, 0)
         self._pace = Pace()
         self._validated = self._previewed = self._saved = -1
-        self._measures = is_classifier(model)
+        self._classes = Classes.of(model)
         self.feed = Feeder(model, self.device)
         self._loss: Any = model.loss_node
         self._target: Any = model.target_node
-        self._open(volumes)
+        supply = open_supply(data, Opening(experiment, model, self.feed, self.autocast, session.logger))
+        self.supply, self.augmentation, self._preview = supply.examples, supply.augmentation, supply.preview
+        make = batch_maker(self.supply, lambda: self._plan, self.augmentation)
+        self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
+        self.validation = Validation(model, self.feed, supply.validation, self.autocast) if supply.validation else None
         session.on_save = self.save
         session.on_preview = self.preview
 
@@ -134,7 +145,7 @@ class Trainer:
         feeds = self.feed(self.batch)
 
         self.optimiser.zero_grad(set_to_none=True)
-        measure = self._measures and step % MEASURE_EVERY == 0
+        measure = self._classes is not None and step % MEASURE_EVERY == 0
         nodes = [self._loss, *self.model.debug_outputs]
         with self.autocast():
             loss, *outputs = self.model.compute(nodes + [self.model.prediction_node] * measure, feeds)
@@ -151,8 +162,8 @@ class Trainer:
         metrics = {"loss": value}
         for node, output in zip(self.model.debug_outputs, outputs, strict=False):
             metrics[node.name] = float(output.detach().float().mean())
-        if measure:
-            counts = confusion(outputs[-1].detach(), feeds[self._target.name])
+        if measure and self._classes is not None:
+            counts = self._classes.count(outputs[-1].detach(), feeds[self._target.name])
             metrics |= Confusion(counts.cpu().numpy()).errors()
         if measure or step == 1:
             metrics["lr"] = self.optimiser.param_groups[0]["lr"]
@@ -239,66 +250,6 @@ class Trainer:
         self._plan = DataPlan.of(self.controls, self.step, self.example)
         self.prefetcher.invalidate(self.step + 1)
 
-    def _open(self, volumes: Volumes) -> None:
-        """Open volumes: examples to train on, to validate on, and the region of previews."""
-        experiment, model = self.experiment, self.model
-        geometry = Geometry.from_shapes(model.input_node.shape, self._target.shape)
-        if not volumes.train:
-            raise ExperimentError("data: it gives no volumes to train on")
-        channels, features = volumes.train[0].raw.channels, model.input_node.shape["f"]
-        if features is not None and channels != features:
-            raise ExperimentError(
-                f"model: its input takes {features} channels, but {volumes.train[0].raw.name} has {channels}; "
-                f"Input((1, {channels}, ...), ...) would fit"
-            )
-        classes = int(model.prediction_node.shape["f"]) if is_classifier(model) else None
-        scaling: Scaling | None = None  # by dtype
-        if model.scaling is not None:
-            scaling = Scaling.from_dict(model.scaling)
-        elif experiment.scaling == "measured":
-            scaling = Scaling.measured(volumes.train)
-        slices = getattr(experiment.data, "valid_slices", 0)
-        held_out = f" (data.valid_slices={slices})" if slices else ""
-        with _named(f"training{held_out}"):
-            self.patches = Patches(
-                volumes.train, geometry, seed=experiment.seed, scaling=scaling, classes=classes, ignore=volumes.ignore
-            )
-        self.patches.warm_up()
-        model.scaling = self.patches.scaling.to_dict()
-        self.augmentation = AugmentSettings(
-            warp_args=experiment.warp_args or Warp(anisotropy=_anisotropy(volumes)),
-            grey_args=experiment.grey_args or Grey(),
-        )
-        make = batch_maker(self.patches, lambda: self._plan, self.augmentation)
-        self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
-        self.validation: Validation | None = None
-        if volumes.valid:
-            with _named(f"validation{held_out}"):
-                examples = validation_examples(
-                    volumes.valid,
-                    geometry,
-                    self.patches.scaling,
-                    experiment.validate_patches,
-                    classes=classes,
-                    ignore=volumes.ignore,
-                )
-            self.validation = Validation(model, self.feed, examples, experiment.batch_size, self.autocast)
-        pair = volumes.preview or next(iter([*volumes.valid, *volumes.train]))
-        self._preview: Preview | None = None
-        try:
-            self._preview = Preview(
-                model,
-                self.feed,
-                pair,
-                geometry,
-                self.patches.scaling,
-                experiment.preview_shape,
-                experiment.preview_position,
-                self.autocast,
-            )
-        except DataError as error:
-            self.session.logger.warning("there will be no previews: %s", error)
-
     def _write_checkpoint(self, *, name: str | None = None, best: bool = False) -> Path:
         journal = getattr(self.session, "journal", None)
         state = {
@@ -361,21 +312,6 @@ class Trainer:
             yield
         finally:
             self.session.set_status(phase="")
-
-
-@contextlib.contextmanager
-def _named(part: str) -> Iterator[None]:
-    """Say which part of the data an error is about: both may be cut from one volume."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{part}: {error}") from error
-
-
-def _anisotropy(volumes: Volumes) -> float:
-    """Return how much longer voxels are in z than in y and x; 1 where the volumes don't say."""
-    sizes = [pair.raw.voxel_size for pair in volumes.train if pair.raw.voxel_size is not None]
-    return 2 * sizes[0][0] / (sizes[0][1] + sizes[0][2]) if sizes else 1.0
 
 
 def _due(step: int, every: int) -> bool:

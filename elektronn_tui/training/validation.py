@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from elektronn_tui.models.confusion import Confusion, confusion
+from elektronn_tui.models.confusion import Confusion
 
-from .batches import Feeder, stacked
+from .batches import Feeder
+from .classes import Classes
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
-__all__ = ["Validation", "is_classifier"]
-
-
-def is_classifier(model: Model) -> bool:
-    """Tell whether a model's prediction are scores of classes for an integer target of the same extent."""
-    prediction, target = model.prediction_node.shape, model.target_node.shape if model.target_node else None
-    if target is None or model.target_node is None or "int" not in str(model.target_node.dtype):
-        return False
-    return prediction["f"] > 1 and tuple(prediction.spatial_shape) == tuple(target.spatial_shape)
+__all__ = ["Validation"]
 
 
 class Validation:
@@ -33,9 +27,8 @@ class Validation:
     ----------
     model : Model
     feeder : Feeder
-    examples : sequence of Example
-    batch_size : int
-        Examples at a time; fixed for a session, as it may change roundings.
+    batches : sequence of mapping
+        The examples, in batches of a size that is fixed for a session, as it may change roundings.
     autocast : callable
         Returns the context in which the network computes.
     """
@@ -44,23 +37,31 @@ class Validation:
         self,
         model: Model,
         feeder: Feeder,
-        examples: Sequence[Any],
-        batch_size: int,
+        batches: Sequence[Mapping[str, np.ndarray]],
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self._model = model
         self._feeder = feeder
         self._autocast = autocast
-        self._classifier = is_classifier(model)
-        self._batches = [stacked(examples[first : first + batch_size]) for first in range(0, len(examples), batch_size)]
+        self._classes = Classes.of(model)
+        self._batches = batches
+        # What else the model names as one number, such as an error, where classes can't be counted.
+        self._numbers = [
+            node
+            for node in model.prediction_ext
+            if self._classes is None and node is not model.loss_node and node.shape.stripnone_prod == 1
+        ]
 
     def __call__(self) -> dict[str, float]:
-        """Return ``valid_loss`` and, for classes, ``valid_error``, ``valid_balanced_error``, ``valid_iou`` and more."""
-        model = self._model
+        """Return ``valid_loss`` and, for classes, ``valid_error``, ``valid_balanced_error``, ``valid_iou`` and more.
+
+        Without classes there is ``valid_NAME`` for every single number in the model's `prediction_ext`.
+        """
+        model, classes = self._model, self._classes
         assert model.loss_node is not None
-        assert model.target_node is not None
-        nodes = [model.loss_node, model.prediction_node] if self._classifier else [model.loss_node]
-        loss_sum, count = 0.0, 0
+        nodes = [model.loss_node, *self._numbers, *([model.prediction_node] if classes else [])]
+        names = ["valid_loss", *(f"valid_{node.name}" for node in self._numbers)]
+        sums, count = dict.fromkeys(names, 0.0), 0
         counts: torch.Tensor | None = None
         training = model.module.training
         model.eval()
@@ -69,16 +70,18 @@ class Validation:
                 for batch in self._batches:
                     feeds = self._feeder(batch)
                     with self._autocast():
-                        loss, *prediction = model.compute(nodes, feeds)
+                        outputs = model.compute(nodes, feeds)
                     examples = len(batch["raw"])
-                    loss_sum += float(loss) * examples
+                    for name, output in zip(names, outputs, strict=False):
+                        sums[name] += float(output) * examples
                     count += examples
-                    if prediction:
-                        found = confusion(prediction[0], feeds[model.target_node.name])
+                    if classes is not None:
+                        assert model.target_node is not None
+                        found = classes.count(outputs[-1], feeds[model.target_node.name])
                         counts = found if counts is None else counts + found
         finally:
             model.train(training)
-        metrics = {"valid_loss": loss_sum / count}
+        metrics = {name: total / count for name, total in sums.items()}
         if counts is not None:
             metrics |= Confusion(counts.cpu().numpy()).metrics()
         return metrics

@@ -34,7 +34,7 @@ def poison(trainer, examples):
 def seen_examples(trainer):
     """Record which examples each step was given."""
     seen = {}
-    batch = trainer.patches.batch
+    batch = trainer.supply.batch
 
     def recording(indices, settings):
         made = batch(indices, settings)
@@ -42,7 +42,7 @@ def seen_examples(trainer):
         made["warp"] = np.array(settings.warp)
         return made
 
-    trainer.patches.batch = recording
+    trainer.supply.batch = recording
     publish = trainer.session.publish
 
     def published(step, metrics):
@@ -385,7 +385,7 @@ def test_exceptions_halt_and_the_step_is_made_again(make_session, make_experimen
 def test_exceptions_stop_where_that_is_the_policy(make_session, make_experiment):
     session = make_session()
     trainer = build(make_experiment(on_error="stop"), session)
-    trainer.patches.reader.read = lambda *args: (_ for _ in ()).throw(DataError("the disk is gone"))
+    trainer.supply.reader.read = lambda *args: (_ for _ in ()).throw(DataError("the disk is gone"))
     with pytest.raises(DataError, match="the disk is gone"):
         trainer.run()
 
