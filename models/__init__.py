@@ -1,7 +1,8 @@
 """Networks: tagged shapes, nodes that join into graphs, losses, the model and its file."""
 
 from .aggregate import AggregateLoss
-from .conv import Conv, UpConv
+from .conv import Conv
+from .fragments import FragmentsToDense
 from .initialisation import initweights
 from .inputs import Input, Input_like
 from .merging import Add, AutoMerge, Concat, Crop, UpConvMerge
@@ -17,6 +18,7 @@ from .shape import TaggedShape
 from .softmax import Softmax
 from .split import FromTensor, split
 from .storage import load_model, save_model
+from .upconv import UpConv
 from .variables import Variable
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Crop",
     "Dot",
     "Errors",
+    "FragmentsToDense",
     "FromTensor",
     "Input",
     "Input_like",

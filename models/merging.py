@@ -6,14 +6,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-from .conv import UpConv, spatial_tuple
 from .node import Node, misfit
 from .shape import TaggedShape
+from .spatial import spatial_tuple
+from .upconv import UpConv
 
 __all__ = ["Add", "AutoMerge", "Concat", "Crop", "UpConvMerge"]
 
@@ -278,6 +280,13 @@ def _check_alike(
     if a.strides != b.strides:
         raise misfit(
             node, f"{pair} have unlike strides, {a.strides} and {b.strides}; UpConvMerge brings them together."
+        )
+    if not np.array_equal(a.mfp_offsets, b.mfp_offsets):
+        raise misfit(
+            node,
+            f"{pair} have unlike fragments on the batch axis: both must have been pooled with mfp=True by the same "
+            "windows, or both have gone through FragmentsToDense.",
+            "b",
         )
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from elektronn_tui.errors import ModelError
 
-from .conv import MAX_POOL, check_layout, neighbours, spatial_tuple
+from .fragments import fragment_offsets, fragment_pool
 from .node import Node, misfit
 from .shape import TaggedShape
+from .spatial import AVERAGE_POOL, MAX_POOL, check_layout, neighbours, spatial_tuple
 
 __all__ = ["Pool"]
 
@@ -24,17 +24,15 @@ MODES = ("max", "average", "average_inc_pad", "average_exc_pad", "sum")
 class PoolOperation(nn.Module):
     """Maximum, average or sum over windows."""
 
-    def __init__(self, pool: tuple[int, ...], stride: tuple[int, ...], mode: str) -> None:
+    def __init__(self, pool: tuple[int, ...], stride: tuple[int, ...], mode: str, mfp: bool) -> None:
         super().__init__()
-        self.pool, self.stride, self.mode = pool, stride, mode
-        ndim = len(pool)
-        average = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[ndim]
-        self.function = MAX_POOL[ndim] if mode == "max" else average
+        self.pool, self.stride, self.mode, self.mfp = pool, stride, mode, mfp
+        self.function = (MAX_POOL if mode == "max" else AVERAGE_POOL)[len(pool)]
         self.factor = float(math.prod(pool)) if mode == "sum" else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (b, f, n, ...) to (b, f, (n - pool) / stride + 1, ...)."""
-        x = self.function(x, self.pool, self.stride)
+        x = fragment_pool(x, self.pool, self.function) if self.mfp else self.function(x, self.pool, self.stride)
         return x if self.factor is None else x * self.factor
 
 
@@ -50,7 +48,7 @@ class Pool(Node):
     stride : sequence of int, optional
         Step of the windows; default the window's size.
     mfp : bool
-        Max-fragment pooling: not available.
+        Max-fragment pooling, see `Conv`; not with a `stride` of its own.
     mode : {'max', 'average', 'average_inc_pad', 'average_exc_pad', 'sum'}
         The three averages are the same, because nothing is padded.
     name : str
@@ -81,10 +79,14 @@ class Pool(Node):
         self.stride = self.pool_shape if stride is None else spatial_tuple(self, "stride", stride, ndim)
         if mode not in MODES:
             raise ModelError(f"{self.title}: mode must be one of {', '.join(MODES)}, not {mode!r}.")
-        if mfp:
-            raise ModelError(f"{self.title}: max-fragment pooling (mfp=True) is not available; use mfp=False.")
+        if mfp and stride is not None and self.stride != self.pool_shape:
+            raise ModelError(
+                f"{self.title}: mfp=True pools in steps of the window {self.pool_shape}, so the stride "
+                f"{self.stride} can't be kept; leave it out."
+            )
         self.mode = mode
-        self._build(PoolOperation(self.pool_shape, self.stride, mode))
+        self.mfp = bool(mfp)
+        self._build(PoolOperation(self.pool_shape, self.stride, mode, self.mfp))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape after pooling."""
@@ -101,16 +103,25 @@ class Pool(Node):
             strict=True,
         ):
             assert n is not None
-            if n < p or (n - p) % st:
-                fit = neighbours(n, lambda m, p=p, st=st: m >= p and (m - p) % st == 0)  # type: ignore[misc]
+            spare = p - 1 if self.mfp else 0  # the windows of the last shift begin so much later
+            if n < p + spare or (n - p - spare) % st:
+
+                def fits(m: int, least: int = p + spare, st: int = st) -> bool:
+                    return m >= least and (m - least) % st == 0
+
+                how = "with mfp=True" if self.mfp else f"in steps of {st}"
                 raise misfit(
-                    self, f"axis {tag} of size {n} can't be pooled by {p} in steps of {st}; {fit} would fit.", tag
+                    self, f"axis {tag} of size {n} can't be pooled by {p} {how}; {neighbours(n, fits)} would fit.", tag
                 )
-            sizes.append((n - p) // st + 1)
+            sizes.append((n - p - spare) // st + 1)
             fov.append(round(F_in + (p - 1) * S) if F_in > 0 else -1)
             centre.append(c + (p - 1) * S / 2)
         strides = [s * st for s, st in zip(shape.strides, self.stride, strict=True)]
-        return TaggedShape((shape[0], shape["f"], *sizes), shape.tags, strides, shape.mfp_offsets, fov, centre=centre)
+        batch, offsets = shape[0], shape.mfp_offsets
+        if self.mfp:
+            offsets = fragment_offsets(shape, self.pool_shape)
+            batch = None if batch is None else batch * math.prod(self.pool_shape)
+        return TaggedShape((batch, shape["f"], *sizes), shape.tags, strides, offsets, fov, centre=centre)
 
     @property
     def detail(self) -> str:
@@ -118,5 +129,7 @@ class Pool(Node):
         if "pool_shape" not in self.__dict__:
             return ""
         text = f"{self.__dict__.get('mode', 'max')} of {','.join(map(str, self.pool_shape))}"
+        if self.__dict__.get("mfp"):
+            text += ", mfp"
         stride = self.__dict__.get("stride", self.pool_shape)
         return text if stride == self.pool_shape else f"{text}, step {','.join(map(str, stride))}"

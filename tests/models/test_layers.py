@@ -355,8 +355,6 @@ class TestMisfits:
         for rate in (1, 1.5, "a"):
             with pytest.raises(ModelError, match=r"Conv 'conv': dropout_rate: .*from 0 below 1"):
                 Conv(raw, 2, (3, 3), dropout_rate=rate)  # type: ignore[arg-type]
-        with pytest.raises(ModelError, match="mfp"):
-            Conv(raw, 2, (3, 3), mfp=True)
         with pytest.raises(ModelError, match="parent must be a node"):
             Conv(np.zeros((1, 1, 9, 9)), 2, (3, 3))  # type: ignore[arg-type]
         with pytest.raises(ShapeError, match="needs the axes b, f"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elektronn_tui.models import Add, Concat, Conv, Crop, Input, Perceptron, Pool, UpConv, UpConvMerge
+from elektronn_tui.models import Add, Concat, Conv, Crop, FragmentsToDense, Input, Perceptron, Pool, UpConv, UpConvMerge
 from elektronn_tui.models.activations import ACTIVATIONS
 
 from .example import NodeExample, image, volume
@@ -36,6 +36,13 @@ EXAMPLES: dict[str, NodeExample] = {
     "pool max": NodeExample(lambda: Pool(image(), (2, 1))),
     "pool average": NodeExample(lambda: Pool(image(), (2, 1), mode="average")),
     "pool sum": NodeExample(lambda: Pool(image(), (2, 1), mode="sum")),
+    "conv mfp": NodeExample(lambda: Conv(image(), 2, (2, 3), (3, 2), activation_func="tanh", mfp=True)),
+    "pool mfp": NodeExample(lambda: Pool(image(), (1, 2), mode="average", mfp=True)),
+    "dense fragments": NodeExample(
+        lambda: FragmentsToDense(
+            Pool(Conv(image(), 2, (2, 1), (1, 2), activation_func="tanh", mfp=True), (3, 2), mfp=True)
+        )
+    ),
     "crop": NodeExample(lambda: Crop(image(), (1, 2))),
     "concat": NodeExample(lambda: Concat([(raw := image()), Conv(raw, 2, (1, 1), activation_func="tanh")])),
     "add": NodeExample(lambda: Add((raw := image()), Conv(raw, 2, (1, 1), activation_func="tanh"))),
