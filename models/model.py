@@ -266,7 +266,7 @@ class Model:
                 if parameter in seen or not parameter.requires_grad:
                     continue
                 seen.add(parameter)
-                groups["decay" if key in node.decayed else "no_decay"].append(parameter)
+                groups["decay" if key.rpartition(".")[2] in node.decayed else "no_decay"].append(parameter)
         scale = {"decay": 1.0, "no_decay": 0.0}
         return [
             {"name": name, "params": params, "weight_decay_scale": scale[name]}

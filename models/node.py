@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -101,13 +101,17 @@ class Node:
                 bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
             except TypeError:
                 return self  # the constructor itself says it better
-            self.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])
+            arguments = dict(list(bound.arguments.items())[1:])
+            for parameter in bound.signature.parameters.values():
+                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                    arguments |= arguments.pop(parameter.name, {})
+            self.__dict__["arguments"] = arguments
         return self
 
     def __init__(self, parents: Node | Iterable[Node] | None, name: str, print_repr: bool = False) -> None:
         if parents is None:
             parents = ()
-        elif isinstance(parents, Node):
+        elif isinstance(parents, Node) or not isinstance(parents, Iterable):
             parents = (parents,)
         self.variables = {}
         self.name = _valid_name(name)
@@ -195,11 +199,34 @@ class Node:
     @property
     def shared_params(self) -> dict[str, torch.Tensor]:
         """Parameters that were given by another node."""
-        return {k: v for k, v in self._tensors().items() if isinstance(v, nn.Parameter) and self.arguments.get(k) is v}
+        given = {id(parameter) for parameter in _parameters_in(self.__dict__.get("arguments", {}))}
+        return {k: v for k, v in self._tensors().items() if id(v) in given}
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        operation = self.operation
-        return {**dict(operation.named_parameters()), **dict(operation.named_buffers())}
+        state = self.operation.state_dict(keep_vars=True)
+        return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the entries on the f axis, as those of classes; None if nobody has set them.
+
+        Raises
+        ------
+        ModelError
+            On setting, if there is no f axis or their number isn't its size.
+        """
+        return self.__dict__.get("_feature_names")
+
+    @feature_names.setter
+    def feature_names(self, names: Sequence[str] | None) -> None:
+        if names is not None:
+            size = self.shape["f"] if self.shape.hastag("f") else None
+            if size is None:
+                raise ModelError(f"{self.title} can't have feature names: {self.shape.text} has no f axis.")
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(names) != size:
+                raise ModelError(f"{self.title} needs {size} feature names, one for each feature, not {names!r}.")
+            names = tuple(names)
+        self.__dict__["_feature_names"] = names
 
     @property
     def param_count(self) -> int:
@@ -353,6 +380,18 @@ class Node:
         if self.detail:
             lines.append(self.detail)
         return "\n  ".join(lines)
+
+
+def _parameters_in(value: Any) -> Iterator[nn.Parameter]:
+    """Yield the parameters among arguments, however deep in lists and dictionaries."""
+    if isinstance(value, nn.Parameter):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _parameters_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _parameters_in(item)
 
 
 def _valid_name(name: str) -> str:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from elektronn_tui.errors import ElektronnError, ModelError, did_you_mean
+from elektronn_tui.errors import ModelError
 
-from .node import Node
-from .shape import TaggedShape
+from .graph import Foreign, Graph, graph_of, make_model, node_classes, tensors_of
 
 if TYPE_CHECKING:
     from .model import Model
@@ -29,26 +27,7 @@ __all__ = ["FORMAT_VERSION", "load_model", "node_classes", "save_model"]
 
 FORMAT = "elektronn-model"
 FORMAT_VERSION = 1
-
-
-@functools.cache
-def node_classes() -> Mapping[str, type[Node]]:
-    """Return the only classes that a model file can name: the nodes that this package gives, by name."""
-    from elektronn_tui import models
-
-    public = {name: getattr(models, name) for name in models.__all__}
-    return MappingProxyType(
-        {
-            name: value
-            for name, value in public.items()
-            if isinstance(value, type) and issubclass(value, Node) and value.__name__ == name and value is not Node
-        }
-    )
-
-
-PARAMETERS = ("w", "b", "gamma", "mean", "std")
-ROLES = ("input_node", "target_node", "loss_node", "prediction_node", "error_node")
-ROLE_LISTS = ("prediction_ext", "debug_outputs")
+TEXTS = ("format", "version", "graph", "scaling", "extra")
 
 
 def save_model(
@@ -61,7 +40,8 @@ def save_model(
     """Write a model to one ``.safetensors`` file, which is either the old or the new one at any time.
 
     Tensors are keyed ``<node>.<parameter>``. The header holds ``format``, ``version``, ``graph`` (constructor calls
-    of all nodes, their live values, the roles), ``scaling`` and ``extra``.
+    of all nodes, their live values, the roles), ``scaling``, ``extra`` and a checksum of all of it. Equal models make
+    equal bytes. Functions of `ApplyFunc` and modules of `Module` are not in the file: `load_model` is given them again.
 
     Raises
     ------
@@ -73,17 +53,34 @@ def save_model(
     metadata = {
         "format": FORMAT,
         "version": str(FORMAT_VERSION),
-        "graph": json.dumps(_graph(model)),
+        "graph": json.dumps(msgspec.to_builtins(graph_of(model))),
         "scaling": _json("scaling", scaling),
         "extra": _json("extra", extra),
     }
-    tensors = {
-        f"{node.name}.{key}": tensor.detach().cpu().contiguous().clone()
-        for node in model.nodes.values()
-        for key, tensor in node.operation.state_dict().items()
-        if key not in node.shared_params
-    }
-    write_atomically(Path(path), to_safetensors(tensors, metadata))
+    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors_of(model).items()}
+    metadata["checksum"] = _checksum(metadata, tensors)
+    write_atomically(Path(path), _sorted_header(to_safetensors(tensors, metadata)))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """Return the file with its metadata in alphabetical order: the library writes them in a random one."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the CRC-32 of texts and tensors: it finds bits that a disk or a copy has changed."""
+    value = 0
+    for key in TEXTS:
+        value = zlib.crc32(metadata.get(key, "").encode(), value)
+    for key, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -109,7 +106,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def load_model(path: str | os.PathLike[str], *, allow_nan: bool = False) -> Model:
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    allow_nan: bool = False,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    modules: Mapping[str, nn.Module] | None = None,
+) -> Model:
     """Read a model that `save_model` wrote, by calling the constructors of its nodes again.
 
     Parameters
@@ -117,6 +120,11 @@ def load_model(path: str | os.PathLike[str], *, allow_nan: bool = False) -> Mode
     path : path
     allow_nan : bool
         Accept weights that are not finite, to look at a run that went wrong.
+    functions : mapping of str to callable, optional
+        For each `ApplyFunc` node, by its name, the function that it was made with: files hold no code.
+    modules : mapping of str to Module, optional
+        For each `Module` node, by its name, a torch module of the same architecture. It becomes part of the model
+        and gets the stored weights.
 
     Returns
     -------
@@ -126,10 +134,9 @@ def load_model(path: str | os.PathLike[str], *, allow_nan: bool = False) -> Mode
     Raises
     ------
     ModelError
-        If the file is missing, truncated, not ours, of another version, or inconsistent.
+        If the file is missing, truncated, damaged, not ours, of another version, or inconsistent, or if a function
+        or module is missing.
     """
-    from .model import Model
-
     path = Path(path)
     metadata, tensors = _read(path)
     if metadata.get("format") != FORMAT:
@@ -138,21 +145,21 @@ def load_model(path: str | os.PathLike[str], *, allow_nan: bool = False) -> Mode
         raise ModelError(
             f"{path} has the format version {metadata.get('version')}; this package reads version {FORMAT_VERSION}."
         )
+    if metadata.get("checksum", _checksum(metadata, tensors)) != _checksum(metadata, tensors):
+        raise ModelError(f"{path} is damaged: its checksum is not that of its content. Take another copy of it.")
     try:
-        graph = json.loads(metadata["graph"])
-        scaling, extra = json.loads(metadata["scaling"]), json.loads(metadata["extra"])
-        # Rebuilding draws first values that are replaced at once: nobody's random numbers may change by it.
-        with torch.random.fork_rng(devices=[]):
-            nodes: dict[str, Node] = {}
-            for entry in graph["nodes"]:
-                nodes[entry["name"]] = _rebuild(path, entry, nodes, tensors)
-        roles: dict[str, Any] = {role: nodes[name] for role, name in graph["roles"].items()}
-        roles |= {role: [nodes[name] for name in graph["role_lists"][role]] for role in ROLE_LISTS}
-        model = Model(**roles, name=graph["name"], scaling=scaling)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: the graph in its header is broken ({type(error).__name__}: {error}).") from error
+        graph = msgspec.convert(json.loads(metadata["graph"]), Graph)
+        scaling = msgspec.convert(json.loads(metadata["scaling"]), dict[str, Any] | None)
+        extra = msgspec.convert(json.loads(metadata["extra"]), dict[str, str])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: its header is broken ({type(error).__name__}: {error}).") from error
+    try:
+        model = make_model(
+            graph, tensors, Foreign(functions or {}, modules or {}), scaling=scaling, allow_nan=allow_nan
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     model.extra = extra
-    _load_tensors(path, model, tensors, allow_nan)
     return model
 
 
@@ -168,120 +175,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise ModelError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
-def _load_tensors(path: Path, model: Model, tensors: Mapping[str, torch.Tensor], allow_nan: bool) -> None:
-    expected = {
-        f"{node.name}.{key}": tensor
-        for node in model.nodes.values()
-        for key, tensor in node.operation.state_dict(keep_vars=True).items()
-        if key not in node.shared_params
-    }
-    if missing := expected.keys() - tensors.keys():
-        raise ModelError(f"{path} lacks the parameters {', '.join(sorted(missing))}.")
-    if unknown := tensors.keys() - expected.keys():
-        raise ModelError(f"{path} has parameters of no node: {', '.join(sorted(unknown))}.")
-    with torch.no_grad():
-        for key, tensor in expected.items():
-            stored = tensors[key]
-            if stored.shape != tensor.shape:
-                raise ModelError(
-                    f"{path}: {key} has the shape {tuple(stored.shape)}, but its node needs {tuple(tensor.shape)}."
-                )
-            if not allow_nan and stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
-                bad = int((~torch.isfinite(stored)).sum())
-                raise ModelError(
-                    f"{path}: {bad} of {stored.numel()} values of {key} are not finite; "
-                    "allow_nan=True loads them all the same."
-                )
-            tensor.data = stored.clone()
-
-
-def _graph(model: Model) -> dict[str, Any]:
-    owners = {id(tensor): (node.name, key) for node in model.nodes.values() for key, tensor in node.params.items()}
-    roles = {role: getattr(model, role).name for role in ROLES if getattr(model, role) is not None}
-    lists = {role: [node.name for node in getattr(model, role)] for role in ROLE_LISTS}
-    entries = []
-    for node in model.nodes.values():
-        kind = type(node).__name__
-        if node_classes().get(kind) is not type(node):
-            raise ModelError(f"{node.title} can't be stored: {kind} is none of {', '.join(node_classes())}.")
-        arguments = {}
-        for key, value in node.arguments.items():
-            if key in PARAMETERS:
-                flag = _parameter_flag(node, key, value, owners)
-                if flag is not None:
-                    arguments[key] = flag
-            elif key != "name":
-                arguments[key] = _encode(node, key, value)
-        variables = {key: variable.value for key, variable in node.variables.items()}
-        entries.append({"class": kind, "name": node.name, "arguments": arguments, "variables": variables})
-    return {"name": model.name, "nodes": entries, "roles": roles, "role_lists": lists}
-
-
-def _parameter_flag(node: Node, key: str, given: Any, owners: Mapping[int, tuple[str, str]]) -> dict[str, Any] | None:
-    """Return how a parameter was given, without its values: these are among the tensors."""
-    if isinstance(given, nn.Parameter):
-        owner = owners.get(id(given))
-        if owner is None:
-            raise ModelError(f"{node.title}: {key} is shared with a node that is not in this model.")
-        return {"$shared": list(owner)}
-    if isinstance(given, list | tuple) and len(given) == 2 and isinstance(given[1], str):
-        return {"$given": given[1]}
-    return None
-
-
-def _encode(node: Node, key: str, value: Any) -> Any:
-    if isinstance(value, Node):
-        return {"$node": value.name}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, TaggedShape):
-        return list(value.shape)
-    if isinstance(value, list | tuple):
-        return [_encode(node, key, v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ModelError(f"{node.title} can't be stored: {key} is a {type(value).__name__}.")
-
-
 def _json(what: str, value: Any) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{what} must hold plain values only ({error}).") from error
-
-
-def _rebuild(
-    path: Path, entry: Mapping[str, Any], nodes: Mapping[str, Node], tensors: Mapping[str, torch.Tensor]
-) -> Node:
-    kind, name = entry["class"], entry["name"]
-    cls = node_classes().get(kind)
-    if cls is None:
-        raise ModelError(f"{path}: {name!r} is of the unknown class {kind!r}.{did_you_mean(kind, node_classes())}")
-    arguments: dict[str, Any] = {}
-    for key, value in entry["arguments"].items():
-        if isinstance(value, dict) and "$given" in value:
-            arguments[key] = [tensors[f"{name}.{key}"], value["$given"]]
-        elif isinstance(value, dict) and "$shared" in value:
-            owner, parameter = value["$shared"]
-            arguments[key] = getattr(nodes[owner], parameter)
-        else:
-            arguments[key] = _decode(value, nodes)
-    # Loading is no news: nodes are not announced in the log again.
-    arguments["print_repr"] = False
-    try:
-        node = cls(**arguments, name=name)
-    except ElektronnError as error:
-        raise ModelError(f"{path}: node {name!r} can't be made again. {error}") from error
-    for key, value in entry["variables"].items():
-        node.variables[key].value = value
-    return node
-
-
-def _decode(value: Any, nodes: Mapping[str, Node]) -> Any:
-    if isinstance(value, dict):
-        return nodes[value["$node"]]
-    if isinstance(value, list):
-        return [_decode(v, nodes) for v in value]
-    return value

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -30,9 +31,12 @@ from elektronn_tui.models import (
     Perceptron,
     Pool,
     Softmax,
+    TaggedShape,
     UpConvMerge,
     load_model,
 )
+from elektronn_tui.models import graph as graph_module
+from elektronn_tui.models.graph import Foreign, Graph, graph_of, make_model, tensors_of
 
 
 def finish(raw: Node, out: Node) -> Model:
@@ -111,6 +115,83 @@ def test_round_trip(tmp_path: Path) -> None:
     assert same(model, load_model(second))
     assert load_model(second).scaling == scaling
     assert set(tmp_path.iterdir()) == {path, second}
+
+
+def test_what_is_set_on_a_finished_model_is_kept(tmp_path: Path) -> None:
+    model = u_net()
+    model["conv"].w.requires_grad_(False)
+    model.prediction_node.feature_names = ("background", "membrane")
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    again = load_model(path)
+    assert same(model, again)
+    assert not again["conv"].w.requires_grad
+    assert again["conv"].b.requires_grad
+    assert again.prediction_node.feature_names == ("background", "membrane")
+
+
+def test_weights_shared_with_a_node_that_comes_later(tmp_path: Path) -> None:
+    raw = Input((1, 2, 5), "b,f,x", name="raw")
+    owner = Conv(raw, 2, (1,), name="owner")
+    borrower = Conv(raw, 2, (1,), w=owner.w, name="borrower")
+    model = Model(raw, prediction_node=Concat([borrower, owner]))
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    again = load_model(path)
+    assert again["borrower"].w is again["owner"].w
+    assert same(model, again)
+
+
+def test_arguments_of_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes in keywords and dictionaries, arrays, shapes, types; functions and modules are given again."""
+    shape = TaggedShape((1, 2, 4), "b,f,x", strides=[2], mfp_offsets=[[0], [1]], fov=[3], centre=[float("nan")])
+    kwargs = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": [np.float32(0.5), {"c": torch.float64}], "d": None}
+
+    class Keeper(Node):
+        def __init__(self, parent: Any, functor: Any, torch_module: Any, name: str = "keeper", **kwargs: Any) -> None:
+            super().__init__([parent, *kwargs["nodes"]["n"]], name)
+            self.kept, self.functor = kwargs, functor
+            self.inner = torch_module
+            self._build(Keeping(torch_module))
+
+    class Keeping(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            return self.inner(tensors[0])
+
+    monkeypatch.setattr(graph_module, "node_classes", lambda: {"Input": Input, "Conv": Conv, "Keeper": Keeper})
+    raw = Input((1, 2, 4), "b,f,x", name="raw")
+    first = Conv(raw, 2, (1,))
+    node = Keeper(
+        raw, torch.mean, torch.nn.Conv1d(2, 2, 1), shape=shape, w=first.w, values=kwargs, nodes={"n": [raw, first]}
+    )
+    model = Model(raw, prediction_node=node)
+    assert set(node.params) == {"inner.weight", "inner.bias"}
+    node.set_param_values({"inner.bias": [1.0, 2.0]})
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    with pytest.raises(ModelError, match=r"'keeper' was made with torch\.mean, .*functions=\{'keeper': \.\.\.\}"):
+        load_model(path)
+    with pytest.raises(ModelError, match=r"'keeper' was made with torch\S*Conv1d, .*modules=\{'keeper'"):
+        load_model(path, functions={"keeper": torch.mean})
+    module = torch.nn.Conv1d(2, 2, 1)
+    with pytest.raises(ModelError, match=r"functions has an entry 'kepper'.*Did you mean 'keeper'"):
+        load_model(path, functions={"keeper": torch.mean, "kepper": torch.sum}, modules={"keeper": module})
+    again = load_model(path, functions={"keeper": torch.mean}, modules={"keeper": module})
+    kept = again["keeper"].kept
+    assert again["keeper"].inner is module
+    assert torch.equal(module.bias, torch.tensor([1.0, 2.0]))
+    assert kept["w"] is again["conv"].w
+    assert kept["nodes"]["n"] == [again["raw"], again["conv"]]
+    assert kept["shape"] == shape
+    assert np.isnan(kept["shape"].centre[0])
+    assert kept["values"]["a"].dtype == np.int32
+    assert np.array_equal(kept["values"]["a"], kwargs["a"])
+    assert kept["values"]["b"] == [0.5, {"c": torch.float64}]
+    assert np.array_equal(again.predict(x := np.ones((1, 2, 4))), model.predict(x))
 
 
 def test_perceptron_and_shared_weights(tmp_path: Path) -> None:
@@ -204,6 +285,7 @@ def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str
     with safe_open(path, "pt") as file:
         metadata = dict(file.metadata())
     graph = json.loads(metadata["graph"])
+    metadata.pop("checksum")
     change(tensors, metadata, graph)
     if "graph" in metadata:
         metadata["graph"] = json.dumps(graph)
@@ -213,16 +295,44 @@ def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str
 BROKEN: dict[str, tuple[Callable[[Any, Any, Any], Any], str]] = {
     "class": (lambda t, m, g: g["nodes"][1].update({"class": "os.system"}), "unknown class 'os.system'"),
     "near class": (lambda t, m, g: g["nodes"][1].update({"class": "Convo"}), "Did you mean 'Conv'"),
-    "argument": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_ff=3), "graph in its header is broken"),
-    "value": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f=-1), "node 'conv' can't be made again"),
-    "parent": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent={"$node": "x"}), "header is broken"),
-    "role": (lambda t, m, g: g["roles"].update(loss_node="x"), "header is broken"),
+    "argument": (
+        lambda t, m, g: g["nodes"][1]["arguments"].update(n_ff=3),
+        r"'conv' \(Conv\) can't be made again.*n_ff",
+    ),
+    "value": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f=-1), "Node 'conv' can't be made again"),
+    "parent": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent={"$node": "x"}), "refers to 'x'"),
+    "parent's kind": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent=3), "a parent must be a node"),
+    "tag": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f={"$code": "x"}), r"'\$code' is nothing that"),
+    "two tags": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f={"$node": "x", "a": 1}), "refers to 'x'"),
+    "cycle": (
+        lambda t, m, g: g["nodes"][1]["arguments"].update(parent={"$node": "softmax"}),
+        "cycle through node",
+    ),
+    "variable": (lambda t, m, g: g["nodes"][1]["variables"].update(dropout_rat=0.1), "'conv'.*can't be made again"),
+    "variable's value": (
+        lambda t, m, g: g["nodes"][1]["variables"].update(dropout_rate=2),
+        "must be a number from 0 below 1",
+    ),
+    "frozen": (lambda t, m, g: g["nodes"][1].update(frozen=["u"]), "'conv'.*can't be made again"),
+    "same name twice": (lambda t, m, g: g["nodes"].append(g["nodes"][0]), "same name"),
+    "no list": (lambda t, m, g: g.update(nodes=3), "header is broken.*nodes"),
+    "no name": (lambda t, m, g: g["nodes"][2].pop("name"), "header is broken.*name"),
+    "role": (lambda t, m, g: g["roles"].update(loss_node="x"), "loss_node 'x' is no node"),
+    "unknown role": (
+        lambda t, m, g: g["roles"].update(los_node="loss"),
+        "no role 'los_node'. Did you mean 'loss_node'",
+    ),
+    "no input": (lambda t, m, g: g["roles"].pop("input_node"), "role input_node"),
     "no graph": (lambda t, m, g: m.pop("graph"), "header is broken"),
     "version": (lambda t, m, g: m.update(version="99"), "format version 99; this package reads version 1"),
     "format": (lambda t, m, g: m.update(format="other"), "no model of this package"),
-    "missing": (lambda t, m, g: t.pop("conv.w"), "lacks the parameters conv.w"),
+    "missing": (lambda t, m, g: t.pop("conv.w"), "conv.w are lacking"),
     "unknown": (lambda t, m, g: t.update(more=torch.zeros(1)), "of no node: more"),
     "shape": (lambda t, m, g: t.update({"conv.w": torch.zeros(1)}), r"conv.w has the shape \(1,\)"),
+    "kind of numbers": (
+        lambda t, m, g: t.update({"conv.b": torch.zeros(3, 2, dtype=torch.int64)}),
+        "conv.b is of torch.int64, but its node needs torch.float32",
+    ),
     "nan": (lambda t, m, g: t["conv.b"].fill_(torch.nan), "6 of 6 values of conv.b are not finite"),
 }
 
@@ -236,6 +346,66 @@ def test_broken_files(tmp_path: Path, what: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:
         load_model(path)
     assert str(path) in str(caught.value)
+
+
+def test_equal_models_make_equal_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = u_net()
+    model.save(path, scaling={"b": 1, "a": 2})
+    content = path.read_bytes()
+    for _ in range(5):
+        load_model(path).save(path)
+        assert path.read_bytes() == content
+
+
+def test_a_damaged_file_is_never_taken_for_another_model(tmp_path: Path) -> None:
+    """Whatever byte is changed or missing: the file is refused, or the model is the same."""
+    path = tmp_path / "model.safetensors"
+    raw = Input((1, 1, 5), "b,f,x", name="raw")
+    model = Model(raw, prediction_node=Conv(Conv(raw, 2, (2,), dropout_rate=0.5), 2, (1,), activation_func="lin"))
+    model.save(path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in rng.choice(len(content), 400, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        if rng.random() < 0.2:
+            damaged = damaged[:position]
+        path.write_bytes(damaged)
+        try:
+            again = load_model(path)
+        except ModelError:
+            refused += 1
+        else:
+            assert same(model, again)
+    assert refused > 300
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_graph_with_other_values_makes_a_model_or_a_model_error(data: st.DataObject) -> None:
+    raw = Input((1, 2, 5), "b,f,x", name="raw")
+    first = Conv(raw, 2, (1,), dropout_rate=0.5)
+    model = Model(raw, prediction_node=Concat([first, Crop(Conv(first, 2, (1,), w=first.w), (0,))]))
+    graph = msgspec.to_builtins(graph_of(model))
+    record = data.draw(st.sampled_from(graph["nodes"]))
+    place = data.draw(st.sampled_from([d for d in (record, record["arguments"], record["variables"]) if d]))
+    key = data.draw(st.sampled_from(sorted(place)))
+    small = (
+        st.integers(-3, 9) | st.floats(-3, 3) | st.none() | st.booleans() | st.sampled_from(["raw", "conv", "b,f,x"])
+    )
+    tagged = st.builds(
+        lambda tag, value: {tag: value},
+        st.sampled_from(["$node", "$shared", "$array", "$shape", "$dtype", "$dict", "$given"]),
+        small | st.lists(small, max_size=3),
+    )
+    place[key] = data.draw(small | st.lists(small, max_size=3) | tagged)
+    try:
+        again = make_model(msgspec.convert(graph, Graph), tensors_of(model), Foreign())
+    except (ModelError, msgspec.ValidationError):
+        return
+    again.describe()
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:
