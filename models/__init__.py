@@ -2,20 +2,21 @@
 
 from .aggregate import AggregateLoss
 from .conv import Conv
+from .focal import FocalNLL
 from .fragments import FragmentsToDense
 from .initialisation import initweights
 from .inputs import Input, Input_like
 from .merging import Add, AutoMerge, Concat, Crop, UpConvMerge
-from .metrics import Errors
+from .metrics import Classification, ClassScores, ConfusionMatrix, Errors
 from .model import Model
 from .network import Network
-from .nll import MultinoulliNLL
+from .nll import BlockedMultinoulliNLL, MultinoulliNLL
 from .node import Node, NodeDescription
 from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
 from .shape import TaggedShape
-from .softmax import Softmax
+from .softmax import OneHot, Softmax
 from .split import FromTensor, split
 from .storage import load_model, save_model
 from .upconv import UpConv
@@ -27,11 +28,16 @@ __all__ = [
     "Add",
     "AggregateLoss",
     "AutoMerge",
+    "BlockedMultinoulliNLL",
+    "ClassScores",
+    "Classification",
     "Concat",
+    "ConfusionMatrix",
     "Conv",
     "Crop",
     "Dot",
     "Errors",
+    "FocalNLL",
     "FragmentsToDense",
     "FromTensor",
     "Input",
@@ -41,6 +47,7 @@ __all__ = [
     "Network",
     "Node",
     "NodeDescription",
+    "OneHot",
     "Perceptron",
     "Pool",
     "Softmax",

@@ -1,13 +1,49 @@
-"""Measures of a segmentation, from a confusion matrix of classes. Targets below 0 are ignored."""
+"""Measures of a segmentation, from a confusion matrix of classes. Targets that are no class are ignored."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["Confusion", "confusion"]
+__all__ = ["SCORES", "Confusion", "confusion", "count_pairs"]
+
+SCORES: Mapping[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = MappingProxyType(
+    {
+        "iou": lambda found, true, predicted: (found, true + predicted - found),
+        "dice": lambda found, true, predicted: (2 * found, true + predicted),
+        "precision": lambda found, true, predicted: (found, predicted),
+        "recall": lambda found, true, predicted: (found, true),
+    }
+)
+"""Numerator and denominator of each score, from numbers of voxels: found rightly, of this class, predicted as it."""
+
+
+def count_pairs(found: torch.Tensor, true: torch.Tensor, n_class: int) -> torch.Tensor:
+    """Count (true, predicted) in every row.
+
+    Parameters
+    ----------
+    found, true : Tensor
+        Integer ids (..., positions); positions whose true id is no class are ignored.
+    n_class : int
+
+    Returns
+    -------
+    Tensor
+        int64 (..., n_class, n_class).
+    """
+    rows = true.shape[:-1]
+    first = torch.arange(math.prod(rows), device=true.device).reshape(*rows, 1) * n_class
+    index = (first + true) * n_class + found
+    valid = (true >= 0) & (true < n_class)
+    size = math.prod(rows) * n_class**2
+    return torch.bincount(index[valid], minlength=size).reshape(*rows, n_class, n_class)
 
 
 def confusion(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -18,7 +54,7 @@ def confusion(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     prediction : Tensor
         (b, classes, ...) scores or probabilities.
     target : Tensor
-        (b, 1, ...) class ids of any integer type; ids below 0 are ignored.
+        (b, 1, ...) class ids of any integer type; ids that are no class, as -1, are ignored.
 
     Returns
     -------
@@ -26,11 +62,7 @@ def confusion(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         int64 (classes, classes), ``counts[true, predicted]``.
     """
     classes = prediction.shape[1]
-    chosen = prediction.argmax(dim=1).flatten()
-    true = target.flatten()
-    valid = true >= 0
-    index = true[valid].long() * classes + chosen[valid]
-    return torch.bincount(index, minlength=classes * classes).reshape(classes, classes)
+    return count_pairs(prediction.argmax(dim=1).flatten(), target.flatten().long(), classes)
 
 
 @dataclass(frozen=True)
@@ -58,18 +90,27 @@ class Confusion:
     @property
     def recall(self) -> np.ndarray:
         """Fraction of each class that was found, (classes,)."""
-        return self._fraction(np.diag(self.counts), self.counts.sum(axis=1))
+        return self.score("recall")
 
     @property
     def precision(self) -> np.ndarray:
         """Fraction right of what was predicted as each class, (classes,)."""
-        return self._fraction(np.diag(self.counts), self.counts.sum(axis=0))
+        return self.score("precision")
 
     @property
     def iou(self) -> np.ndarray:
         """Intersection over union of each class, (classes,)."""
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - np.diag(self.counts)
-        return self._fraction(np.diag(self.counts), union)
+        return self.score("iou")
+
+    @property
+    def dice(self) -> np.ndarray:
+        """Dice coefficient (F1 score) of each class, (classes,)."""
+        return self.score("dice")
+
+    def score(self, name: str) -> np.ndarray:
+        """Return one of `SCORES` for each class, (classes,)."""
+        part, whole = SCORES[name](np.diag(self.counts), self.counts.sum(axis=1), self.counts.sum(axis=0))
+        return self._fraction(part, whole)
 
     @property
     def balanced_error(self) -> float:
