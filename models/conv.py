@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from elektronn_tui.errors import ModelError
 
-from .fragments import fragment_offsets, fragment_pool
+from .fragments import FragmentsToDense, fragment_offsets, fragment_pool
 from .initialisation import ParameterLike, initweights
 from .layer import Layer, LayerOperation, Normalisation
 from .node import Node, misfit
 from .shape import TaggedShape
 from .spatial import CONV, MAX_POOL, check_layout, neighbours, spatial_tuple
+from .upconv import UpConv
 
 __all__ = ["Conv"]
 
@@ -62,9 +63,11 @@ class Conv(Layer):
     mfp : bool
         Max-fragment pooling: pool at every shift of the grid and put the results on the batch axis, shift-major, for
         `FragmentsToDense`. The size after the convolution, less ``pool - 1``, must then be a multiple.
-    batch_normalisation : {False, 'train', 'predict'}
+    batch_normalisation : {False, 'train', 'predict', 'fadeout'}
         ``'train'``: by the statistics of the batch while training and by running ones otherwise;
-        ``'predict'``: by the stored ones, and gamma isn't trained. After pooling, before bias and activation.
+        ``'predict'``: by the stored ones, and gamma isn't trained; ``'fadeout'``: as train, but with the rate
+        r = ``node.gradnet_rate`` the mean m becomes r m, the deviation s becomes r s + 1 - r, and gamma becomes
+        r gamma. After pooling, before bias and activation.
     dropout_rate : float
         Share of outputs set to 0 in training; live as ``node.dropout_rate`` unless it is 0 here.
     name : str
@@ -73,8 +76,8 @@ class Conv(Layer):
     b : ParameterLike, (n_f,)
         For prelu (n_f, 2), with the slopes in column 1.
     gamma, mean, std : ParameterLike, (n_f,)
-    gradnet_mode : None
-        Not available.
+    gradnet_mode : bool or str, optional
+        Make the live value ``node.gradnet_rate``, 1.0 at first, which ``batch_normalisation='fadeout'`` follows.
     invalidate_fov : bool
         Mark the field of view as unknown.
 
@@ -113,7 +116,7 @@ class Conv(Layer):
         gamma: ParameterLike = None,
         mean: ParameterLike = None,
         std: ParameterLike = None,
-        gradnet_mode: None = None,
+        gradnet_mode: bool | str | None = None,
         invalidate_fov: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
@@ -142,7 +145,11 @@ class Conv(Layer):
             lambda: initweights(w_shape, pool=self.pool_shape),
         )
         operation = ConvOperation(
-            parameters, activation_func, self.batch_normalisation, self.variables.get("dropout_rate")
+            parameters,
+            activation_func,
+            self.batch_normalisation,
+            self.variables.get("dropout_rate"),
+            self.variables.get("gradnet_rate"),
         )
         operation.padding = tuple({"valid": 0, "same": f // 2, "full": f - 1}[conv_mode] for f in self.filter_shape)
         operation.pool = self.pool_shape if max(self.pool_shape) > 1 else None
@@ -196,6 +203,36 @@ class Conv(Layer):
             offsets = fragment_offsets(shape, self.pool_shape)
             batch = None if batch is None else batch * math.prod(self.pool_shape)
         return TaggedShape((batch, self.n_f // self._maxout, *sizes), shape.tags, strides, offsets, fov, centre=centre)
+
+    def make_dual(self, parent: Node, share_w: bool = False, mfp: bool = False, **kwargs: Any) -> UpConv:
+        """Return the up-convolution that undoes this layer: it enlarges by `pool_shape`, to its input's features.
+
+        Parameters
+        ----------
+        parent : Node
+            With as many features as this layer has.
+        share_w : bool
+            Use this layer's weights, transposed, instead of new ones; only where filter and pooling are equal.
+        mfp : bool
+            Interleave the parent's fragments first, with `FragmentsToDense`.
+        **kwargs
+            Arguments of `UpConv` that differ from this layer's; the name is ``<name>_T`` by default.
+
+        Raises
+        ------
+        ShapeError
+            If the features don't match, or the weights can't be shared.
+        """
+        pool = kwargs.pop("pool_shape", self.pool_shape)
+        if share_w and tuple(pool) != self.filter_shape:
+            raise misfit(
+                self, f"w can't be shared with its dual, whose pool_shape {tuple(pool)} must be this filter_shape."
+            )
+        n_in: int = self.parents[0].shape["f"]
+        arguments = self._dual_arguments(parent, n_in, share_w, kwargs)
+        if mfp:
+            parent = FragmentsToDense(parent)
+        return UpConv(parent, pool_shape=pool, **arguments)
 
     @property
     def computational_cost(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +15,15 @@ from elektronn_tui.errors import ModelError
 
 from .activations import get_activation, maxout_factor
 from .initialisation import ParameterLike, initbias, initweights, make_parameter
-from .node import Node
+from .node import Node, misfit
 from .shape import TaggedShape
 from .variables import Variable
 
 __all__ = ["Layer", "LayerOperation", "Normalisation"]
 
-Normalisation = Literal[False, "train", "predict"]
+logger = logging.getLogger(__name__)
+
+Normalisation = Literal[False, "train", "predict", "fadeout"]
 
 STATISTICS_RATE = 5e-4
 """Weight of a step in the running statistics, in the long run."""
@@ -50,6 +53,7 @@ class LayerOperation(nn.Module):
         activation_func: str,
         normalisation: Normalisation,
         dropout_rate: Variable | None,
+        gradnet_rate: Variable | None = None,
     ) -> None:
         super().__init__()
         for name, value in parameters.items():
@@ -59,6 +63,7 @@ class LayerOperation(nn.Module):
                 self.register_buffer(name, value)
         self.normalisation = normalisation
         self.dropout_rate = dropout_rate
+        self.gradnet_rate = gradnet_rate
         self.activate = get_activation("", activation_func)
         self.maxout = maxout_factor("", activation_func)
         self.has_slope = activation_func == "prelu"
@@ -92,6 +97,7 @@ class LayerOperation(nn.Module):
         """Normalise by the batch's statistics in training, by the running ones otherwise, and add the bias.
 
         The small number in the root, (1e-6)², bounds the standard deviation as adding 1e-6 to it would.
+        With ``'fadeout'`` less is normalised the lower the rate is; running statistics stay those of the data.
         """
         if x.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(x.device.type):
             # Autocast on the CPU would copy the activations to float32 and keep the copy for the gradient; statistics
@@ -101,19 +107,41 @@ class LayerOperation(nn.Module):
         gamma = self.gamma
         mean = self.mean
         std = self.std
+        rate = 1.0
+        if self.normalisation == "fadeout" and self.gradnet_rate is not None:
+            rate = self.gradnet_rate.value  # type: ignore[assignment]
+        if rate < 1:
+            return self._faded(x, rate)
         if self.normalisation == "predict" or not self.training:
             return F.batch_norm(x, mean, std.square(), gamma, self.bias(), False, 0.0, 1e-12)
         batch_mean, batch_var = torch.zeros_like(mean), torch.ones_like(std)
         x = F.batch_norm(x, batch_mean, batch_var, gamma, self.bias(), True, 1.0, 1e-12)
-        with torch.no_grad():
-            # A plain running mean would need thousands of steps to forget its first values 0 and 1.
-            updates = self.updates
-            rate = (10.0 / (10.0 + updates)).clamp_min(STATISTICS_RATE).to(mean.dtype)
-            count = x.numel() // x.shape[1]
-            mean.lerp_(batch_mean, rate)
-            std.lerp_((batch_var * ((count - 1) / count)).sqrt(), rate)
-            updates += 1
+        count = x.numel() // x.shape[1]
+        self._accumulate(batch_mean, (batch_var * ((count - 1) / count)).sqrt())
         return x
+
+    def _faded(self, x: torch.Tensor, rate: float) -> torch.Tensor:
+        """Normalise by statistics that are drawn to 0 and 1, with gamma drawn to 0, and add the bias."""
+        mean, std = self.mean, self.std
+        if self.training:
+            axes = [0, *range(2, x.ndim)]
+            values = x if x.dtype == torch.float64 else x.float()
+            variance, mean = torch.var_mean(values, axes, correction=0)
+            std = (variance + 1e-12).sqrt()
+            self._accumulate(mean, std)
+        scale = rate * self.gamma / (rate * std + 1 - rate)
+        shift = self.bias() - scale * rate * mean
+        spatial = (-1, *(1,) * (x.ndim - 2))
+        return (x * scale.reshape(spatial) + shift.reshape(spatial)).to(x.dtype)
+
+    @torch.no_grad()
+    def _accumulate(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take a batch's statistics into the running ones."""
+        # A plain running mean would need thousands of steps to forget its first values 0 and 1.
+        rate = (10.0 / (10.0 + self.updates)).clamp_min(STATISTICS_RATE).to(self.mean.dtype)
+        self.mean.lerp_(mean, rate)
+        self.std.lerp_(std, rate)
+        self.updates += 1
 
 
 class Layer(Node):
@@ -140,13 +168,29 @@ class Layer(Node):
         self._maxout = maxout_factor(title, activation_func)
         if self.n_f % self._maxout:
             raise ModelError(f"{title}: {activation_func!r} needs n_f to be a multiple of {self._maxout}, not {n_f}.")
-        if batch_normalisation not in (False, None, 0, "train", "predict"):
+        if batch_normalisation not in (False, None, 0, "train", "predict", "fadeout"):
             raise ModelError(
-                f"{title}: batch_normalisation must be False, 'train' or 'predict', not {batch_normalisation!r}."
+                f"{title}: batch_normalisation must be False, 'train', 'predict' or 'fadeout', "
+                f"not {batch_normalisation!r}."
             )
         self.batch_normalisation = batch_normalisation or False
+        if not isinstance(gradnet_mode, bool | str | int | None):
+            raise ModelError(f"{title}: gradnet_mode must be None, True or a name, not {gradnet_mode!r}.")
+        self.gradnet_mode = gradnet_mode
+        if batch_normalisation == "fadeout":
+            if not gradnet_mode:
+                raise ModelError(
+                    f"{title}: batch_normalisation='fadeout' follows the gradnet_rate, which needs gradnet_mode=True."
+                )
+            logger.warning("%s: fading batch normalisation out to less than a half doesn't train well.", title)
         if gradnet_mode:
-            raise ModelError(f"{title}: gradnet_mode is not available; leave it out.")
+            self._add_variable(
+                "gradnet_rate",
+                1.0,
+                minimum=0.0,
+                maximum=1.0,
+                help="share of batch normalisation that is left while it fades out",
+            )
         if dropout_rate:
             self._add_variable(
                 "dropout_rate",
@@ -170,8 +214,8 @@ class Layer(Node):
         default_b: Callable[[], torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         title, n, mode = f"{type(self).__name__} {self.name!r}", self.n_f, self.batch_normalisation
-        if mode == "train" and (mean is not None or std is not None):
-            raise ModelError(f"{title}: with batch_normalisation='train' mean and std are measured, don't give them.")
+        if mode in ("train", "fadeout") and (mean is not None or std is not None):
+            raise ModelError(f"{title}: with batch_normalisation={mode!r} mean and std are measured, don't give them.")
         if not mode and not (gamma is mean is std is None):
             raise ModelError(f"{title}: gamma, mean and std need batch_normalisation.")
         b_shape = (n, 2) if self.activation_func == "prelu" else (n,)
@@ -182,7 +226,7 @@ class Layer(Node):
             ),
         }
         if mode:
-            trainable = mode == "train"
+            trainable = mode != "predict"
             parameters |= {
                 "gamma": make_parameter(title, "gamma", gamma, (n,), lambda: torch.ones(n), trainable=trainable),
                 "mean": make_parameter(title, "mean", mean, (n,), lambda: torch.zeros(n), trainable=False),
@@ -191,6 +235,34 @@ class Layer(Node):
             if trainable:
                 parameters["updates"] = torch.zeros((), dtype=torch.int64)
         return parameters
+
+    def _dual_arguments(self, parent: Node, n_in: int, share_w: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the layer that maps `parent` back to `n_in` features."""
+        features = self.shape["f"]
+        if not parent.shape.hastag("f") or parent.shape["f"] != features:
+            raise misfit(
+                self,
+                f"its dual needs a parent of size {features} on axis f, but {parent.name!r} has {parent.shape.text}.",
+            )
+        rate = self.variables.get("dropout_rate")
+        arguments: dict[str, Any] = {
+            "activation_func": self.activation_func,
+            "batch_normalisation": self.batch_normalisation,
+            "dropout_rate": 0 if rate is None else rate.value,
+            "gradnet_mode": self.gradnet_mode,
+            "name": f"{self.name}_T",
+            **given,
+        }
+        arguments.setdefault("n_f", n_in * maxout_factor(self.title, arguments["activation_func"]))
+        if share_w:
+            if "w" in given:
+                raise ModelError(f"{self.title}: its dual can't share w and be given another one.")
+            if self._maxout > 1:
+                raise misfit(self, f"w can't be shared with its dual, because {self.activation_func} joins features.")
+            w = self.operation.w
+            arguments["w"] = w if isinstance(w, nn.Parameter) else [w, "const"]
+            arguments["transpose_w"] = not getattr(self, "transpose_w", False)
+        return arguments
 
     def _features(self, shape: TaggedShape) -> TaggedShape:
         """Return the shape with this layer's number of output features."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+
+from elektronn_tui.errors import ModelError
 
 from .initialisation import ParameterLike, initweights
 from .layer import Layer, LayerOperation, Normalisation
@@ -18,6 +22,7 @@ class PerceptronOperation(LayerOperation):
 
     axis: int
     flatten: bool
+    transpose_w: bool
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., n_in, ...) to (..., n_f, ...)."""
@@ -25,7 +30,7 @@ class PerceptronOperation(LayerOperation):
             x = x.flatten(1)
         x = x.movedim(self.axis, -1)
         bias = self.linear_bias()
-        y = F.linear(x.reshape(-1, x.shape[-1]), self.w.T, bias)
+        y = F.linear(x.reshape(-1, x.shape[-1]), self.w if self.transpose_w else self.w.T, bias)
         y = self.finish(y)
         return y.reshape(*x.shape[:-1], y.shape[1]).movedim(-1, self.axis)
 
@@ -42,18 +47,21 @@ class Perceptron(Layer):
         See `elektronn_tui.models.activations`.
     flatten : bool
         Take everything but the batch as features; the output has the axes b, f.
-    batch_normalisation : {False, 'train', 'predict'}
+    batch_normalisation : {False, 'train', 'predict', 'fadeout'}
         See `Conv`.
     dropout_rate : float
-        Share of outputs set to 0 in training; live as ``node.dropout_rate`` unless it is 0 here.
+        Share of outputs set to 0 in training, drawn for each example and position by itself; live as
+        ``node.dropout_rate`` unless it is 0 here.
     name : str
     print_repr : bool
     w : ParameterLike, (n_in, n_f)
     b : ParameterLike, (n_f,)
         For prelu (n_f, 2), with the slopes in column 1.
     gamma, mean, std : ParameterLike, (n_f,)
-    gradnet_mode : None
-        Not available.
+    gradnet_mode : bool or str, optional
+        See `Conv`.
+    transpose_w : bool
+        `w` is given as (n_f, n_in), as the weights of the layer that this one undoes; see `make_dual`.
 
     Raises
     ------
@@ -80,7 +88,9 @@ class Perceptron(Layer):
         gamma: ParameterLike = None,
         mean: ParameterLike = None,
         std: ParameterLike = None,
-        gradnet_mode: None = None,
+        gradnet_mode: bool | str | None = None,
+        *,
+        transpose_w: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
         self.flatten = bool(flatten)
@@ -88,12 +98,17 @@ class Perceptron(Layer):
         shape = parent.shape
         self.infer_shape(shape)
         n_in = shape.stripbatch_prod if flatten else shape["f"]
-        parameters = self._parameters(
-            w, b, gamma, mean, std, (n_in, self.n_f), 1, lambda: initweights((n_in, self.n_f))
-        )
+        self.transpose_w = bool(transpose_w)
+        w_shape = (self.n_f, n_in) if transpose_w else (n_in, self.n_f)
+        parameters = self._parameters(w, b, gamma, mean, std, w_shape, 1, lambda: initweights(w_shape))
         operation = PerceptronOperation(
-            parameters, activation_func, self.batch_normalisation, self.variables.get("dropout_rate")
+            parameters,
+            activation_func,
+            self.batch_normalisation,
+            self.variables.get("dropout_rate"),
+            self.variables.get("gradnet_rate"),
         )
+        operation.transpose_w = self.transpose_w
         operation.flatten = self.flatten
         operation.axis = 1 if flatten else shape.tag2index("f")
         self._n_in = n_in
@@ -115,6 +130,29 @@ class Perceptron(Layer):
                 self, f"was made for {self._n_in} values an example, but {shape.text} has {shape.stripbatch_prod}."
             )
         return TaggedShape((shape[0], self.n_f // self._maxout), "b,f")
+
+    def make_dual(self, parent: Node, share_w: bool = False, **kwargs: Any) -> Perceptron:
+        """Return the perceptron that maps `parent` back to this one's input features.
+
+        Parameters
+        ----------
+        parent : Node
+            With as many features as this layer has.
+        share_w : bool
+            Use this layer's weights, transposed, instead of new ones.
+        **kwargs
+            Arguments of `Perceptron` that differ from this layer's; the name is ``<name>_T`` by default.
+
+        Raises
+        ------
+        ModelError
+            If this layer flattens its input: that can't be undone.
+        ShapeError
+            If the features don't match.
+        """
+        if self.flatten:
+            raise ModelError(f"{self.title} has no dual, because flatten=True can't be undone.")
+        return Perceptron(parent, **self._dual_arguments(parent, self._n_in, share_w, kwargs))
 
     @property
     def computational_cost(self) -> int:

@@ -20,11 +20,13 @@ class UpConvOperation(LayerOperation):
     """Transposed convolution without overlap, then what a layer does."""
 
     pool: tuple[int, ...]
+    transpose_w: bool
     convolve: Callable[..., torch.Tensor]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (b, n_in, n, ...) to (b, n_f, n * pool, ...)."""
-        return self.finish(self.convolve(x, self.w.transpose(0, 1), self.linear_bias(), self.pool))
+        w = self.w if self.transpose_w else self.w.transpose(0, 1)
+        return self.finish(self.convolve(x, w, self.linear_bias(), self.pool))
 
 
 class UpConv(Layer):
@@ -43,14 +45,17 @@ class UpConv(Layer):
     activation_func : str
     identity_init : bool
         Start as repetition of voxels (with small noise) for the features that both sides have.
-    batch_normalisation : {False, 'train', 'predict'}
+    batch_normalisation : {False, 'train', 'predict', 'fadeout'}
     dropout_rate : float
     name : str
     print_repr : bool
     w : ParameterLike, (n_f, n_in, *pool)
     b, gamma, mean, std : ParameterLike, (n_f,)
-    gradnet_mode : None
-        Not available.
+    gradnet_mode : bool or str, optional
+        See `Conv`.
+    transpose_w : bool
+        `w` is given as (n_in, n_f, *pool), as the weights of the `Conv` that this layer undoes; see
+        `Conv.make_dual`.
 
     Notes
     -----
@@ -82,7 +87,9 @@ class UpConv(Layer):
         gamma: ParameterLike = None,
         mean: ParameterLike = None,
         std: ParameterLike = None,
-        gradnet_mode: None = None,
+        gradnet_mode: bool | str | None = None,
+        *,
+        transpose_w: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
         self._set_common(n_f, activation_func, batch_normalisation, dropout_rate, gradnet_mode)
@@ -98,7 +105,7 @@ class UpConv(Layer):
                 value *= 0.1
                 for i in range(min(self.n_f, n_in)):
                     value[i, i] = 1.0
-            return value
+            return value.transpose(0, 1).contiguous() if transpose_w else value
 
         def identity_b() -> torch.Tensor:
             if activation_func == "prelu":
@@ -111,14 +118,19 @@ class UpConv(Layer):
             gamma,
             mean,
             std,
-            w_shape,
+            (n_in, self.n_f, *self.pool_shape) if transpose_w else w_shape,
             math.prod(self.pool_shape),
             default_w,
             identity_b if self.identity_init else None,
         )
         operation = UpConvOperation(
-            parameters, activation_func, self.batch_normalisation, self.variables.get("dropout_rate")
+            parameters,
+            activation_func,
+            self.batch_normalisation,
+            self.variables.get("dropout_rate"),
+            self.variables.get("gradnet_rate"),
         )
+        self.transpose_w = operation.transpose_w = bool(transpose_w)
         operation.pool, operation.convolve = self.pool_shape, UP_CONV[ndim]
         self._build(operation)
 

@@ -241,12 +241,78 @@ class TestBatchNormalisation:
         assert not conv.gamma.requires_grad
         assert conv.param_count == 3 * 2 * 9 + 3
 
+    @pytest.mark.parametrize("kind", ["conv", "upconv", "perceptron"])
+    @pytest.mark.parametrize("rate", [1.0, 0.7, 0.0])
+    def test_fadeout(self, kind: str, rate: float) -> None:
+        raw = image(5, 6, n_f=2)
+        arguments: dict[str, Any] = {
+            "activation_func": "lin",
+            "batch_normalisation": "fadeout",
+            "gradnet_mode": True,
+            "gamma": [1.0, 2.0, 0.5],
+            "b": [0.1, -0.2, 0.3],
+        }
+        node: Conv | UpConv | Perceptron
+        if kind == "conv":
+            node = Conv(raw, 3, (3, 3), **arguments)
+        elif kind == "upconv":
+            node = UpConv(raw, 3, (2, 1), **arguments)
+        else:
+            node = Perceptron(raw, 3, **arguments)
+        assert node.gradnet_rate == 1.0
+        node.gradnet_rate = rate
+        x = torch.randn(4, 2, 5, 6) * 3 + 1
+        with torch.no_grad():
+            if kind == "conv":
+                y = F.conv2d(x, node.w)
+            elif kind == "upconv":
+                y = F.conv_transpose2d(x, node.w.transpose(0, 1), None, (2, 1))
+            else:
+                y = torch.einsum("bfyx,fg->bgyx", x, node.w)
+        m = y.mean((0, 2, 3), keepdim=True)
+        s = y.std((0, 2, 3), keepdim=True, correction=0) + 1e-6
+        gamma, b = (torch.tensor(arguments[key]).reshape(-1, 1, 1) for key in ("gamma", "b"))
+
+        def faded(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+            return rate * gamma * (y - rate * mean) / (rate * std + 1 - rate) + b
+
+        node.operation.train()
+        assert torch.allclose(node.operation(x), faded(m, s), atol=1e-4)
+        # Running statistics are those of the data, however little of them is used.
+        assert torch.allclose(node.mean, m.flatten(), atol=1e-5)
+        assert torch.allclose(node.std, s.flatten(), atol=1e-5)
+        node.mean, node.std = [0.5, 0.0, -1.0], [2.0, 1.0, 3.0]
+        stored = (torch.tensor(v).reshape(-1, 1, 1) for v in ([0.5, 0.0, -1.0], [2.0, 1.0, 3.0]))
+        assert node(x) == pytest.approx(faded(*stored).numpy(), abs=1e-4)
+
+    def test_fadeout_needs_its_rate(self) -> None:
+        with pytest.raises(ModelError, match="'fadeout' follows the gradnet_rate, which needs gradnet_mode=True"):
+            Conv(image(6, 6), 3, (3, 3), batch_normalisation="fadeout")
+        with pytest.raises(ModelError, match="gradnet_mode must be None, True or a name"):
+            Conv(image(6, 6), 3, (3, 3), gradnet_mode=[1])  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match="are measured"):
+            Conv(image(6, 6), 3, (3, 3), batch_normalisation="fadeout", gradnet_mode=True, std=np.ones(3))
+        conv = Conv(image(6, 6), 3, (3, 3), gradnet_mode=True)
+        with pytest.raises(ModelError, match="from 0 to 1"):
+            conv.gradnet_rate = 1.5
+        assert "gradnet_rate" not in Conv(image(6, 6), 3, (3, 3)).variables
+
+    def test_fadeout_in_half_precision(self) -> None:
+        conv = Conv(image(6, 6, n_f=2), 3, (3, 3), batch_normalisation="fadeout", gradnet_mode=True)
+        conv.gradnet_rate = 0.6
+        conv.operation.train()
+        x = torch.randn(4, 2, 6, 6)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = conv.operation(x)
+        assert half.dtype == torch.bfloat16
+        assert torch.allclose(half.float(), conv.operation(x), atol=0.1)
+
     def test_misuse(self) -> None:
         with pytest.raises(ModelError, match="are measured"):
             self.layer(mean=np.zeros(3))
         with pytest.raises(ModelError, match="need batch_normalisation"):
             Conv(image(6, 6), 3, (3, 3), gamma=np.ones(3))
-        with pytest.raises(ModelError, match="'train' or 'predict'"):
+        with pytest.raises(ModelError, match="'train', 'predict' or 'fadeout'"):
             Conv(image(6, 6), 3, (3, 3), batch_normalisation="fade")  # type: ignore[arg-type]
 
     def test_in_perceptrons(self) -> None:
@@ -278,6 +344,14 @@ def test_dropout_is_live_inverted_and_off_in_evaluation() -> None:
             conv.dropout_rate = wrong
     assert conv.dropout_rate == 0
     assert "dropout_rate" not in Conv(image(4, 4), 1, (1, 1)).variables
+
+
+def test_dropout_differs_from_example_to_example() -> None:
+    torch.manual_seed(0)
+    node = Perceptron(Input((None, 1), "b,f"), 400, "lin", dropout_rate=0.5, w=np.ones((1, 400)), b=np.zeros(400))
+    node.operation.train()
+    dropped = node.operation(torch.ones(2, 1)) == 0
+    assert 0.4 < float((dropped[0] == dropped[1]).float().mean()) < 0.6
 
 
 class TestParameters:

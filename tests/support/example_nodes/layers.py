@@ -24,6 +24,15 @@ EXAMPLES: dict[str, NodeExample] = {
     "conv stored norm": NodeExample(
         lambda: Conv(image(), 3, (3, 3), batch_normalisation="predict", activation_func="tanh")
     ),
+    "conv fadeout": NodeExample(
+        lambda: Conv(image(), 3, (3, 3), batch_normalisation="fadeout", gradnet_mode=True, activation_func="tanh")
+    ),
+    "conv dual": NodeExample(
+        lambda: (conv := Conv(image(), 3, (3, 1), (3, 1), conv_mode="same", activation_func="tanh")).make_dual(
+            conv, share_w=True
+        )
+    ),
+    "perceptron dual": NodeExample(lambda: (first := Perceptron(image(), 3, "tanh")).make_dual(first, share_w=True)),
     "upconv": NodeExample(lambda: UpConv(Pool(image(), (2, 1), mode="average"), 3, (2, 1), activation_func="tanh")),
     "upconv 3d": NodeExample(
         lambda: UpConv(
