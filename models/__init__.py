@@ -1,12 +1,16 @@
 """Networks: tagged shapes, nodes that join into graphs, losses, the model and its file."""
 
 from .aggregate import AggregateLoss
+from .automerge import AutoMerge, UpConvMerge
 from .conv import Conv
+from .cropping import Crop, Pad
 from .focal import FocalNLL
 from .fragments import FragmentsToDense
+from .gaussian import GaussianAEVBPrior, GaussianRV
 from .initialisation import initweights
 from .inputs import Input, Input_like
-from .merging import Add, AutoMerge, Concat, Crop, UpConvMerge
+from .local_response import LRN
+from .merging import Add, Concat, FaithlessMerge, MultMerge
 from .metrics import Classification, ClassScores, ConfusionMatrix, Errors
 from .model import Model
 from .network import Network
@@ -15,15 +19,19 @@ from .node import Node, NodeDescription
 from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
+from .reshaping import Reshape
 from .shape import TaggedShape
 from .softmax import OneHot, Softmax
 from .split import FromTensor, split
+from .stereographic import StereographicMap
 from .storage import load_model, save_model
 from .upconv import UpConv
+from .values import InitialState_like, ValueNode
 from .variables import Variable
 
 __all__ = [
     "GRU",
+    "LRN",
     "LSTM",
     "Add",
     "AggregateLoss",
@@ -37,23 +45,32 @@ __all__ = [
     "Crop",
     "Dot",
     "Errors",
+    "FaithlessMerge",
     "FocalNLL",
     "FragmentsToDense",
     "FromTensor",
+    "GaussianAEVBPrior",
+    "GaussianRV",
+    "InitialState_like",
     "Input",
     "Input_like",
     "Model",
+    "MultMerge",
     "MultinoulliNLL",
     "Network",
     "Node",
     "NodeDescription",
     "OneHot",
+    "Pad",
     "Perceptron",
     "Pool",
+    "Reshape",
     "Softmax",
+    "StereographicMap",
     "TaggedShape",
     "UpConv",
     "UpConvMerge",
+    "ValueNode",
     "Variable",
     "initweights",
     "load_model",

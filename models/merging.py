@@ -1,23 +1,22 @@
-"""Nodes that cut, join and add, and the merge of two resolutions."""
+"""Nodes that join others of equal resolution: side by side, by sum, by product."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ModelError, ShapeError
+from elektronn_tui.errors import ModelError
 
 from .node import Node, misfit
 from .shape import TaggedShape
-from .spatial import spatial_tuple
-from .upconv import UpConv
+from .variables import Variable
 
-__all__ = ["Add", "AutoMerge", "Concat", "Crop", "UpConvMerge"]
+__all__ = ["Add", "Concat", "FaithlessMerge", "MultMerge"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +39,7 @@ class Concat(Node):
     Parameters
     ----------
     parent_nodes : sequence of Node
+        As many as you like.
     axis : str
         Tag.
     name : str
@@ -48,7 +48,7 @@ class Concat(Node):
     Raises
     ------
     ShapeError
-        If another axis or the strides differ.
+        If there is no such axis, or another axis, the strides or the fragments of the parents differ.
 
     Notes
     -----
@@ -62,14 +62,15 @@ class Concat(Node):
             raise ModelError(f"Concat {name!r} needs a list of nodes, not {parent_nodes!r}.")
         super().__init__(parent_nodes, name, print_repr)
         self.axis = axis
+        for parent in self.parents:
+            if not parent.shape.hastag(axis):
+                raise misfit(self, f"there is no axis {axis!r} in {parent.name!r} {parent.shape.text}.")
         self._build(ConcatOperation(self.parents[0].shape.tag2index(axis)))
         _warn_if_shifted(self)
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the first parent's shape with the sum of sizes on the axis."""
-        first = parents[0]
-        for i, shape in enumerate(parents[1:], 1):
-            _check_alike(self, first, shape, self.parents[0], self.parents[i], but=self.axis)
+        _check_alike(self, parents, but=self.axis)
         sizes = [shape[self.axis] for shape in parents]
         return _widest(parents).updateshape(self.axis, None if None in sizes else sum(sizes))
 
@@ -87,35 +88,65 @@ class Concat(Node):
 class AddOperation(nn.Module):
     """Element-wise sum."""
 
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def forward(self, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         """Add."""
-        return a + b
+        for other in others:
+            first = first + other
+        return first
 
 
-class Add(Node):
-    """Element-wise sum of two nodes.
+class MultiplyOperation(nn.Module):
+    """Element-wise product."""
+
+    def forward(self, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
+        for other in others:
+            first = first * other
+        return first
+
+
+class _ElementWise(Node):
+    """Base of sum and product."""
+
+    operation_class: ClassVar[type[nn.Module]]
+
+    def __init__(self, n1: Node | Sequence[Node], n2: Node | None = None, name: str = "", print_repr: bool = False):
+        parents = [n1] if isinstance(n1, Node) else list(n1)
+        super().__init__(parents if n2 is None else [*parents, n2], name, print_repr)
+        if len(self.parents) < 2:
+            raise ModelError(f"{self.title} needs two nodes or more, but got {len(self.parents)}.")
+        self._build(self.operation_class())
+        _warn_if_shifted(self)
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the common shape."""
+        _check_alike(self, parents)
+        return _widest(parents)
+
+
+class Add(_ElementWise):
+    """Element-wise sum of two nodes or more.
 
     Parameters
     ----------
-    n1, n2 : Node
+    n1 : Node or sequence of Node
+        A sequence of as many as you like instead of two.
+    n2 : Node, optional
     name : str
     print_repr : bool
 
     Raises
     ------
     ShapeError
-        If sizes or strides differ.
+        If sizes, strides or fragments differ.
     """
 
-    def __init__(self, n1: Node, n2: Node, name: str = "add", print_repr: bool = False) -> None:
-        super().__init__((n1, n2), name, print_repr)
-        self._build(AddOperation())
-        _warn_if_shifted(self)
+    operation_class = AddOperation
 
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the common shape."""
-        _check_alike(self, *parents, *self.parents)  # type: ignore[arg-type]
-        return _widest(parents)
+    def __init__(
+        self, n1: Node | Sequence[Node], n2: Node | None = None, name: str = "add", print_repr: bool = False
+    ) -> None:
+        super().__init__(n1, n2, name, print_repr)
 
     @property
     def computational_cost(self) -> int:
@@ -123,177 +154,162 @@ class Add(Node):
         return 0
 
 
-class CropOperation(nn.Module):
-    """Cut off both ends of the spatial axes."""
-
-    def __init__(self, crop: tuple[int, ...], first_axis: int) -> None:
-        super().__init__()
-        self.index = (slice(None),) * first_axis + tuple(slice(c, -c if c else None) for c in crop)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Cut."""
-        return x[self.index]
-
-
-class Crop(Node):
-    """Cut voxels off both sides of every spatial axis.
+class MultMerge(_ElementWise):
+    """Element-wise product of two nodes or more.
 
     Parameters
     ----------
-    parent : Node
-    crop : sequence of int
-        Voxels to cut off each side, for each spatial axis.
+    n1 : Node or sequence of Node
+        A sequence of as many as you like instead of two.
+    n2 : Node, optional
     name : str
     print_repr : bool
 
     Raises
     ------
     ShapeError
-        If nothing would be left.
+        If sizes, strides or fragments differ.
     """
 
-    def __init__(self, parent: Node, crop: Sequence[int], name: str = "crop", print_repr: bool = False) -> None:
-        super().__init__(parent, name, print_repr)
-        shape = parent.shape
-        if shape.spatial_axes != tuple(range(len(shape) - shape.ndim, len(shape))) or not shape.ndim:
-            raise misfit(self, f"needs its spatial axes last, but its parent has {shape.text}.")
-        self.crop = spatial_tuple(self, "crop", crop, shape.ndim, minimum=0)
-        self._build(CropOperation(self.crop, len(shape) - shape.ndim))
+    operation_class = MultiplyOperation
+
+    def __init__(
+        self, n1: Node | Sequence[Node], n2: Node | None = None, name: str = "multmerge", print_repr: bool = False
+    ) -> None:
+        super().__init__(n1, n2, name, print_repr)
+
+
+class FaithlessOperation(nn.Module):
+    """Concatenate; in training one of the two is blanked now and then."""
+
+    def __init__(self, axis: int, failing_prob: Variable, hardeasy_ratio: Variable) -> None:
+        super().__init__()
+        self.axis, self.failing_prob, self.hardeasy_ratio = axis, failing_prob, hardeasy_ratio
+
+    def forward(self, hard: torch.Tensor, easy: torch.Tensor) -> torch.Tensor:
+        """Join."""
+        if self.training:
+            draw, which = torch.rand(2, device=hard.device).unbind()
+            fails = draw < self.failing_prob.value  # type: ignore[operator]
+            hard_fails = which < self.hardeasy_ratio.value  # type: ignore[operator]
+            hard = torch.where(fails & hard_fails, torch.zeros_like(hard), hard)
+            easy = torch.where(fails & ~hard_fails, torch.zeros_like(easy), easy)
+        return torch.cat((hard, easy), self.axis)
+
+
+class FaithlessMerge(Node):
+    """Join two sets of features of which one fails at random in training, so that the network doesn't lean on one.
+
+    In each training pass something fails with the probability `failing_prob`: then, with the probability
+    `hardeasy_ratio`, all hard features are 0, otherwise all easy ones. Nothing is rescaled. In evaluation nothing
+    fails.
+
+    Parameters
+    ----------
+    hard_features, easy_features : Node
+    axis : str
+        Tag of the axis along which they are joined, the hard ones first.
+    failing_prob : float
+        From 0 to 1; live as ``node.failing_prob``.
+    hardeasy_ratio : float
+        Share of the failures that hits the *hard* features, from 0 to 1; live as ``node.hardeasy_ratio``.
+    name : str
+    print_repr : bool
+
+    Notes
+    -----
+    ELEKTRONN2's documentation says of `hardeasy_ratio` what is said here, but its code let the *easy* features fail
+    in that share; it also let them fail in predictions. For its training behaviour give ``1 - hardeasy_ratio``.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such axis, or another axis or the strides differ.
+    ModelError
+        If a probability is no number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        hard_features: Node,
+        easy_features: Node,
+        axis: str = "f",
+        failing_prob: float = 0.5,
+        hardeasy_ratio: float = 0.8,
+        name: str = "faithless_merge",
+        print_repr: bool = False,
+    ) -> None:
+        super().__init__((hard_features, easy_features), name, print_repr)
+        self.axis = axis
+        for parent in self.parents:
+            if not parent.shape.hastag(axis):
+                raise misfit(self, f"there is no axis {axis!r} in {parent.name!r} {parent.shape.text}.")
+        failing = self._add_variable(
+            "failing_prob",
+            failing_prob,
+            minimum=0.0,
+            maximum=1.0,
+            help="probability that one of the two sets of features is 0 in a training pass",
+        )
+        ratio = self._add_variable(
+            "hardeasy_ratio",
+            hardeasy_ratio,
+            minimum=0.0,
+            maximum=1.0,
+            help="share of the failures that hits the hard features instead of the easy ones",
+        )
+        self._build(FaithlessOperation(self.parents[0].shape.tag2index(axis), failing, ratio))
+        _warn_if_shifted(self)
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the smaller shape."""
-        (shape,) = parents
-        result = shape
-        for axis, tag, n, c in zip(shape.spatial_axes, shape.spatial_tags, shape.spatial_shape, self.crop, strict=True):
-            if n is None or n - 2 * c < 1:
-                raise misfit(
-                    self, f"can't cut 2 × {c} from axis {tag} of size {n}; at most {((n or 1) - 1) // 2}.", tag
-                )
-            result = result.updateshape(axis, n - 2 * c)
-        return result.updatecentre([m + c * s for m, c, s in zip(shape.centre, self.crop, shape.strides, strict=True)])
+        """Return the first parent's shape with the sum of sizes on the axis."""
+        _check_alike(self, parents, but=self.axis)
+        sizes = [shape[self.axis] for shape in parents]
+        return _widest(parents).updateshape(self.axis, None if None in sizes else sum(sizes))
 
     @property
     def computational_cost(self) -> int:
-        """Nothing is computed."""
+        """Counted as nothing."""
         return 0
 
     @property
     def detail(self) -> str:
-        """What is cut off."""
-        return f"cut {','.join(map(str, self.crop))}" if "crop" in self.__dict__ else ""
+        """The probabilities."""
+        if len(self.variables) < 2:
+            return ""
+        failing, ratio = (self.variables[key].value for key in ("failing_prob", "hardeasy_ratio"))
+        return f"fails {failing:g}, of this hard {ratio:g}"
 
 
-def AutoMerge(
-    parent1: Node,
-    parent2: Node,
-    upconv_n_f: int | None = None,
-    merge_mode: Literal["concat", "add"] = "concat",
-    disable_upconv: bool = False,
-    upconv_kwargs: Mapping[str, Any] | None = None,
-    name: str = "merge",
-    print_repr: bool = False,
-) -> Node:
-    """Join two nodes of unlike resolution: enlarge the coarse one, crop the larger one, merge.
-
-    Parameters
-    ----------
-    parent1, parent2 : Node
-        In any order; the one with the larger strides is the coarse one.
-    upconv_n_f : int, optional
-        Features of the `UpConv`; needed if there is one.
-    merge_mode : {'concat', 'add'}
-        Coarse features come first.
-    disable_upconv : bool
-        Merge as they are.
-    upconv_kwargs : mapping, optional
-        More arguments of the `UpConv`.
-    name : str
-        Of the merging node.
-    print_repr : bool
-
-    Returns
-    -------
-    Concat or Add
-
-    Raises
-    ------
-    ShapeError
-        If the sizes differ by an odd number.
-    ModelError
-        If `upconv_n_f` is missing or the mode unknown.
-    """
-    what = f"Merge {name!r} of {parent1.name!r} {parent1.shape.text} and {parent2.name!r} {parent2.shape.text}"
-    if merge_mode not in ("concat", "add"):
-        raise ModelError(f"{what}: merge_mode must be 'concat' or 'add', not {merge_mode!r}.")
-    if len(parent1.shape) != len(parent2.shape) or parent1.shape.spatial_axes != parent2.shape.spatial_axes:
-        raise ShapeError(f"{what}: both need the same axes.")
-    pairs = list(zip(parent1.shape.strides, parent2.shape.strides, strict=True))
-    low, high = (parent1, parent2) if any(s2 // s1 < 1 for s1, s2 in pairs) else (parent2, parent1)
-    factors = []
-    for s_low, s_high in zip(low.shape.strides, high.shape.strides, strict=True):
-        if s_low < s_high or s_low % s_high:
-            raise ShapeError(
-                f"{what}: the strides {parent1.shape.strides} and {parent2.shape.strides} don't divide: "
-                "one of the two must be the finer one on all axes, by whole factors."
+def _check_alike(node: Node, shapes: Sequence[TaggedShape], but: str | None = None) -> None:
+    """Raise unless all have equal axes (`but` may differ in size), strides and fragments."""
+    a, name_a = shapes[0], node.parents[0].name
+    for b, parent in zip(shapes[1:], node.parents[1:], strict=True):
+        pair = f"{name_a!r} {a.text} and {parent.name!r} {b.text}"
+        if a.tags != b.tags:
+            raise misfit(node, f"{pair} have unlike axes.")
+        for tag, n, m in zip(a.tags, a.shape, b.shape, strict=True):
+            if tag != but and n != m and None not in (n, m):
+                raise misfit(node, f"{pair} differ on axis {tag}: {n} and {m}; both must have the same size.")
+        if a.strides != b.strides:
+            raise misfit(
+                node, f"{pair} have unlike strides, {a.strides} and {b.strides}; UpConvMerge brings them together."
             )
-        factors.append(int(s_low // s_high))
-    if max(factors, default=1) > 1 and not disable_upconv:
-        if upconv_n_f is None:
-            raise ModelError(f"{what}: upconv_n_f is needed, because {low.name!r} must be enlarged by {factors}.")
-        low = UpConv(low, upconv_n_f, factors, **{"print_repr": print_repr, **(upconv_kwargs or {})})
-    crop_low, crop_high = [], []
-    for tag, n_low, n_high in zip(
-        low.shape.spatial_tags, low.shape.spatial_shape, high.shape.spatial_shape, strict=True
-    ):
-        if n_low is None or n_high is None:
-            raise ShapeError(f"{what}: axis {tag} must have a known size.")
-        difference = n_high - n_low
-        if difference % 2:
-            raise ShapeError(
-                f"{what}: on axis {tag} the sizes {n_high} and {n_low} (enlarged) differ by an odd number, so they "
-                "can't be centred on each other; another input size or filter is needed."
+        if not np.array_equal(a.mfp_offsets, b.mfp_offsets):
+            raise misfit(
+                node,
+                f"{pair} have unlike fragments on the batch axis: both must have been pooled with mfp=True by the same "
+                "windows, or both have gone through FragmentsToDense.",
+                "b",
             )
-        crop_high.append(max(difference // 2, 0))
-        crop_low.append(max(-difference // 2, 0))
-    if any(crop_high):
-        high = Crop(high, crop_high, print_repr=print_repr)
-    if any(crop_low):
-        low = Crop(low, crop_low, print_repr=print_repr)
-    if merge_mode == "add":
-        return Add(low, high, name=name, print_repr=print_repr)
-    return Concat((low, high), axis="f", name=name, print_repr=print_repr)
-
-
-UpConvMerge = AutoMerge
-
-
-def _check_alike(
-    node: Node, a: TaggedShape, b: TaggedShape, node_a: Node, node_b: Node, but: str | None = None
-) -> None:
-    """Raise unless both have equal axes (`but` may differ in size), strides and positions."""
-    pair = f"{node_a.name!r} {a.text} and {node_b.name!r} {b.text}"
-    if a.tags != b.tags:
-        raise misfit(node, f"{pair} have unlike axes.")
-    for tag, n, m in zip(a.tags, a.shape, b.shape, strict=True):
-        if tag != but and n != m and None not in (n, m):
-            raise misfit(node, f"{pair} differ on axis {tag}: {n} and {m}; both must have the same size.")
-    if a.strides != b.strides:
-        raise misfit(
-            node, f"{pair} have unlike strides, {a.strides} and {b.strides}; UpConvMerge brings them together."
-        )
-    if not np.array_equal(a.mfp_offsets, b.mfp_offsets):
-        raise misfit(
-            node,
-            f"{pair} have unlike fragments on the batch axis: both must have been pooled with mfp=True by the same "
-            "windows, or both have gone through FragmentsToDense.",
-            "b",
-        )
 
 
 def _warn_if_shifted(node: Node) -> None:
     first = node.parents[0]
+    tags = first.shape.spatial_tags
     for parent in node.parents[1:]:
-        if any(abs(a - b) >= 1 for a, b in zip(first.shape.centre, parent.shape.centre, strict=True)):
+        shifts = zip(tags, first.shape.centre, parent.shape.centre, strict=True)
+        if any(abs(a - b) >= 1 for tag, a, b in shifts if tag != getattr(node, "axis", None)):
             logger.warning(
                 "%s: %r starts at input voxel %s, %r at %s: they are shifted against each other.",
                 node.title,
@@ -305,10 +321,13 @@ def _warn_if_shifted(node: Node) -> None:
 
 
 def _widest(shapes: Sequence[TaggedShape]) -> TaggedShape:
-    """Return the first shape with, on each axis, the largest of all fields of view (-1 if one is unknown)."""
+    """Return the first shape with, on each axis, the largest of all fields of view (-1 if one is unknown).
+
+    A size that is unknown in the first is taken from another.
+    """
     first = shapes[0]
     fovs = list(zip(*(shape.fov for shape in shapes), strict=True))
     fov = [-1 if min(f) < 0 else max(f) for f in fovs]
-    if tuple(fov) == first.fov:
-        return first
-    return TaggedShape(first.shape, first.tags, first.strides, first.mfp_offsets, fov, centre=first.centre)
+    known = [[n for n in sizes if n is not None] for sizes in zip(*(shape.shape for shape in shapes), strict=True)]
+    sizes = [n[0] if n else None for n in known]
+    return TaggedShape(sizes, first.tags, first.strides, first.mfp_offsets, fov, centre=first.centre)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from . import layers, losses, recurrent
+from . import layers, losses, recurrent, various
 from .example import NodeExample
 
 __all__ = ["EXAMPLES", "NodeExample"]
 
-EXAMPLES: dict[str, NodeExample] = {**layers.EXAMPLES, **losses.EXAMPLES, **recurrent.EXAMPLES}
+EXAMPLES: dict[str, NodeExample] = {
+    **layers.EXAMPLES,
+    **losses.EXAMPLES,
+    **recurrent.EXAMPLES,
+    **various.EXAMPLES,
+}
