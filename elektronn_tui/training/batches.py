@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA_CONTROLS", "DataPlan", "Feeder"]
 
-DATA_CONTROLS = ("batch_size", "warp", "grey", "shift")
+DATA_CONTROLS = ("batch_size", "accumulate", "warp", "grey", "shift")
 """Controls on which examples depend, where the data have them."""
 
 
@@ -29,8 +29,8 @@ class DataPlan:
 
     Attributes
     ----------
-    step, example : int
-        Steps done, and the first example of the next one.
+    step, example, batch : int
+        Steps done, the first example of the next one, and batches used; a step uses as many as ``accumulate`` says.
     values : dict
         The data controls: a value, or the state of the schedule that gives it for each step.
     controls : dict
@@ -39,17 +39,18 @@ class DataPlan:
 
     step: int
     example: int
+    batch: int
     values: Mapping[str, Any]
     controls: Mapping[str, Control]
 
     @classmethod
-    def of(cls, controls: Controls, step: int, example: int) -> DataPlan:
+    def of(cls, controls: Controls, step: int, example: int, batch: int) -> DataPlan:
         """Return the plan that the controls make now."""
         values: dict[str, Any] = {}
         for name in DATA_CONTROLS:
             if name in controls:
                 values[name] = controls.schedule_state(name) if controls.driven(name) else controls[name].get()
-        return cls(step, example, values, {name: controls[name] for name in values})
+        return cls(step, example, batch, values, {name: controls[name] for name in values})
 
     def value(self, name: str, step: int) -> Any:
         """Return a data control as step `step` will find it."""
@@ -59,16 +60,18 @@ class DataPlan:
             return fitted(self.controls[name], value.schedule.value(step, value.base))
         return value
 
-    def examples(self, step: int) -> range:
-        """Return the examples of a step that is still to come."""
-        first = self.example
-        for earlier in range(self.step + 1, step):
-            first += self.value("batch_size", earlier)
-        return range(first, first + self.value("batch_size", step))
+    def examples(self, batch: int) -> tuple[int, range]:
+        """Return the step that a batch still to come is for, and its examples."""
+        step, first, ahead = self.step + 1, self.example, batch - self.batch - 1
+        while True:
+            size, batches = self.value("batch_size", step), self.value("accumulate", step)
+            if ahead < batches:
+                return step, range(first + ahead * size, first + (ahead + 1) * size)
+            step, first, ahead = step + 1, first + batches * size, ahead - batches
 
-    def after(self, step: int, example: int) -> DataPlan:
+    def after(self, step: int, example: int, batch: int) -> DataPlan:
         """Return the same plan, `step` steps done."""
-        return replace(self, step=step, example=example)
+        return replace(self, step=step, example=example, batch=batch)
 
 
 class Feeder:
@@ -123,12 +126,13 @@ class Feeder:
 def batch_maker(
     supply: Patches | ArrayExamples, plan: Callable[[], DataPlan], augmentation: AugmentSettings
 ) -> Callable[[int], dict[str, np.ndarray]]:
-    """Return what makes the batch of a step, for a `Prefetcher`: a function of the step and the plan alone."""
+    """Return what makes a batch, for a `Prefetcher`: a function of its number and the plan alone."""
 
-    def make(step: int) -> dict[str, np.ndarray]:
+    def make(batch: int) -> dict[str, np.ndarray]:
         now = plan()
-        varied = {name: now.value(name, step) for name in now.values if name != "batch_size"}
-        return supply.batch(now.examples(step), replace(augmentation, **varied))
+        step, examples = now.examples(batch)
+        varied = {name: now.value(name, step) for name in now.values if name not in ("batch_size", "accumulate")}
+        return supply.batch(examples, replace(augmentation, **varied))
 
     return make
 

@@ -1,7 +1,9 @@
 """Checkpoints: directories that hold all that a run needs to go on, written so that no kill can break the latest.
 
-``model.safetensors`` is a model file by itself; ``optimiser.safetensors`` has the tensors of the optimiser and of the
-random generators; ``state.json`` the rest. No file is a pickle.
+``model.safetensors`` is a model file by itself: the weights that training goes on from. Where weights are averaged,
+``averaged.safetensors`` beside it is the same network with the average, which is what was validated.
+``optimiser.safetensors`` has the tensors of the optimiser and of the random generators; ``state.json`` the rest. No
+file is a pickle.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from elektronn_tui.errors import CheckpointError
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
-__all__ = ["Checkpoint", "Checkpoints", "load_weights", "restore_optimiser", "restore_rng"]
+    from .updating import Updater
 
-FORMAT = 1
+__all__ = ["Checkpoint", "Checkpoints", "load_weights", "restore_rng"]
+
+FORMAT = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _STEP = re.compile(r"step-(\d{9})(-\d+)?")
 _LINKS = ("latest", "best")
@@ -47,7 +51,7 @@ class Checkpoint:
     state : dict
         As given to `Checkpoints.save`, with ``step``.
     optimiser : dict
-        ``state`` and ``param_groups`` as torch's optimisers take them.
+        As of `Updater.state`.
     rng : dict of str to Tensor
         States of the random generators.
     """
@@ -66,6 +70,11 @@ class Checkpoint:
     def model_file(self) -> Path:
         """The model file inside."""
         return self.path / "model.safetensors"
+
+    @property
+    def averaged_file(self) -> Path:
+        """The model file with the averaged weights; there only where weights were averaged."""
+        return self.path / "averaged.safetensors"
 
 
 class Checkpoints:
@@ -89,7 +98,7 @@ class Checkpoints:
     def save(
         self,
         model: Model,
-        optimiser: torch.optim.Optimizer,
+        updater: Updater,
         state: Mapping[str, Any],
         *,
         name: str | None = None,
@@ -121,7 +130,10 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             model.save(temporary / "model.safetensors", scaling=scaling)
-            tensors, rest = _flattened(optimiser)
+            if updater.averaging.count:
+                with updater.averaging.applied():
+                    model.save(temporary / "averaged.safetensors", scaling=scaling)
+            tensors, rest = _flattened(updater.state())
             tensors |= {f"rng.{key}": tensor for key, tensor in _rng_states().items()}
             _write(temporary / "optimiser.safetensors", save(tensors))
             document = {"format": FORMAT, **state, "optimiser": rest}
@@ -233,18 +245,6 @@ def load_weights(model: Model, path: Path) -> None:
     model.module.load_state_dict(tensors, strict=False)  # a parameter that two nodes share is stored once
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, saved: Mapping[str, Any], *, settings: bool = True) -> None:
-    """Bring back the state of an optimiser, and its learning rate and the like unless `settings` is off."""
-    current = optimiser.state_dict()
-    groups = saved["param_groups"] if settings else current["param_groups"]
-    optimiser.load_state_dict({"state": saved["state"], "param_groups": groups})
-    for parameter, state in optimiser.state.items():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                # Same strides as before the save: another layout takes another vector path and other roundings.
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
 def restore_rng(states: Mapping[str, torch.Tensor]) -> None:
     """Bring back the random generators of torch, numpy and Python."""
     torch.set_rng_state(states["torch"])
@@ -272,32 +272,25 @@ def _rng_states() -> dict[str, torch.Tensor]:
     return states
 
 
-def _flattened(optimiser: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    saved = optimiser.state_dict()
+def _flattened(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, Any] = {}
-    for index, state in saved["state"].items():
-        for key, value in state.items():
+    for name, entries in state["parameters"].items():
+        for key, value in entries.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"state.{index}.{key}"] = value.detach().cpu().contiguous().clone()
+                tensors[f"state.{name}.{key}"] = value.detach().cpu().contiguous().clone()
             else:
-                numbers[f"{index}.{key}"] = value
-    return tensors, {"numbers": numbers, "param_groups": saved["param_groups"]}
+                numbers[f"state.{name}.{key}"] = value
+    return tensors, {**state, "parameters": numbers}
 
 
 def _unflattened(tensors: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
+    parameters: dict[str, dict[str, Any]] = {}
+    for name, value in {**tensors, **rest["parameters"]}.items():
         if name.startswith("state."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
-    for name, value in rest["numbers"].items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    groups = [
-        {**group, "betas": tuple(group["betas"])} if "betas" in group else group for group in rest["param_groups"]
-    ]
-    return {"state": state, "param_groups": groups}
+            parameter, _, key = name.removeprefix("state.").rpartition(".")
+            parameters.setdefault(parameter, {})[key] = value
+    return {**rest, "parameters": parameters}
 
 
 def _order(path: Path) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import traceback
 import types
@@ -14,6 +15,7 @@ from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
 from .datasets import DemoData, VolumeData
 from .examples import experiment_file
+from .hyperparameters import Optimiser
 from .schedules import Schedule
 from .settings import from_text, plain, replaced, setting, settings
 
@@ -21,36 +23,6 @@ if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
 __all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "load_experiment"]
-
-OPTIMISERS = ("SGD", "Adam", "AdamW", "AdaGrad", "AdaDelta", "RAdam")
-
-
-@settings("optimiser.")
-class Optimiser:
-    """One of torch's optimisers, with torch's meaning of every setting."""
-
-    name: str = setting(default="Adam", type="choice", choices=OPTIMISERS, help="which optimiser")
-    lr: float = setting(default=1e-3, type="float", minimum=0, exclusive_minimum=True, help="learning rate")
-    weight_decay: float = setting(
-        default=0.0,
-        type="float",
-        minimum=0,
-        help="of weights, not of biases and normalisation (decoupled in AdamW alone)",
-    )
-    momentum: float = setting(default=0.9, type="float", minimum=0, maximum=0.9999, help="of SGD")
-    nesterov: bool = setting(default=False, type="bool", help="Nesterov's momentum, of SGD")
-    betas: tuple[float, ...] = setting(
-        default=(0.9, 0.999),
-        type="floats",
-        length=2,
-        minimum=0,
-        maximum=0.9999999,
-        help="decay rates of Adam, AdamW, RAdam",
-    )
-    rho: float = setting(default=0.9, type="float", minimum=0, maximum=0.9999, help="decay rate of AdaDelta")
-    eps: float | None = setting(
-        default=None, type="float", minimum=0, exclusive_minimum=True, optional=True, help="none for torch's own"
-    )
 
 
 def _model(value: Any) -> str | None:
@@ -70,6 +42,17 @@ def _schedules(value: Any) -> str | None:
         isinstance(name, str) and isinstance(schedule, Schedule) for name, schedule in value.items()
     )
     return None if good else "a dictionary such as {'lr': StepDecay(0.995)}"
+
+
+def _scales(value: Any) -> str | None:
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and isinstance(scale, (int, float))
+        and not isinstance(scale, bool)
+        and 0 <= scale < math.inf
+        for name, scale in value.items()
+    )
+    return None if good else "a dictionary of multipliers ≥ 0, such as {'conv1': 0.1, 'logits.w': 2.0}"
 
 
 def _arguments(kind: str) -> Callable[[Any], str | None]:
@@ -92,8 +75,50 @@ class Experiment:
     schedules: Mapping[str, Schedule] = setting(
         default_factory=dict, type="object", check=_schedules, help="which controls change by themselves"
     )
+    lr_scales: Mapping[str, float] = setting(
+        default_factory=dict,
+        type="object",
+        check=_scales,
+        help="learning rates of nodes ('conv1', 'up*') or parameters ('conv1.w', '*.b') as multiples of lr; 0 freezes; "
+        "where several fit, the last one counts",
+    )
+    decay_scales: Mapping[str, float] = setting(
+        default_factory=dict, type="object", check=_scales, help="the same for weight decay"
+    )
     steps: int = setting(default=100_000, type="int", minimum=1, help="optimiser updates in all")
-    batch_size: int = setting(default=1, type="int", minimum=1, help="examples a step")
+    batch_size: int = setting(default=1, type="int", minimum=1, maximum=65536, help="examples at a time")
+    accumulate: int = setting(
+        default=1,
+        type="int",
+        minimum=1,
+        maximum=65536,
+        help="batches a step: their gradients are averaged, in the memory of one",
+    )
+    clip_norm: float | None = setting(
+        default=None,
+        type="float",
+        minimum=0,
+        optional=True,
+        help="the norm that the gradients together may have at most; none or 0 for any",
+    )
+    clip_value: float | None = setting(
+        default=None,
+        type="float",
+        minimum=0,
+        optional=True,
+        help="what each number of a gradient may be at most; none or 0 for any",
+    )
+    averaging: str = setting(
+        default="none",
+        type="choice",
+        choices=("none", "ema", "swa"),
+        help="of weights: the average is what is validated and predicted with",
+    )
+    ema_decay: float = setting(
+        default=0.999, type="float", minimum=0, maximum=0.9999999, help="how much of the average a step keeps, in ema"
+    )
+    swa_from: int = setting(default=0, type="int", minimum=0, unit="steps", help="first step that goes into swa")
+    swa_every: int = setting(default=100, type="int", minimum=1, unit="steps", help="steps between two that go into it")
     max_runtime: float | None = setting(
         default=None,
         type="float",
@@ -193,7 +218,8 @@ class Experiment:
         return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
-_SHORT = {"lr", "weight_decay", "momentum", "betas", "nesterov", "rho", "eps"}
+_SHORT = {field.name for field in dataclasses.fields(Optimiser)} - {"name"}
+_SCALES = {"lr_scale": "lr_scales", "decay_scale": "decay_scales"}
 
 
 def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experiment:
@@ -284,6 +310,12 @@ def _overridden(experiment: Experiment, override: str) -> Experiment:
             known = did_you_mean(key, [*names, *_SHORT])
             raise ExperimentError(f"{key}: there is no such setting.{known or ' Known: ' + ', '.join(names) + '.'}")
         return replaced(experiment, key, from_text(experiment, key, text))
+    if first in _SCALES:
+        try:
+            scales = {**getattr(experiment, _SCALES[first]), rest: float(text)}
+        except ValueError:
+            raise ExperimentError(f"{key}: {text} is not allowed; it must be ≥ 0") from None
+        return replaced(experiment, _SCALES[first], scales)
     part = getattr(experiment, first, None) if first in names else None
     if first in ("warp_args", "grey_args") and part is None:
         from elektronn_tui import data

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
 
-from . import optimisers
 from .controls import Control, Controls
 from .experiment import Experiment
+from .hyperparameters import Optimiser
+from .settings import live_control
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
@@ -36,9 +39,18 @@ def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
         A start value or a schedule is not for a control that exists, or not allowed for it.
     """
     experiment, controls = trainer.experiment, trainer.controls
-    optimisers.add_controls(controls, experiment.optimiser, trainer.optimiser)
+    # What is used most comes first: the screen shows them in this order.
+    _add_of_updater(controls, trainer, ("lr", "weight_decay"))
+    _add_own(controls, trainer.settings, experiment, ("batch_size",))
     _add_variables(controls, trainer.model, experiment)
-    _add_own(controls, trainer.settings, experiment, of_data, foreground=trainer.session.foreground)
+    _add_of_data(controls, trainer.settings, experiment, of_data)
+    scales = tuple(name for name in trainer.updater.values if name.startswith(("lr_scale.", "decay_scale.")))
+    _add_of_updater(controls, trainer, ("optimiser", "momentum", "betas", *scales, "clip_norm", "clip_value"))
+    _add_own(controls, trainer.settings, experiment, ("accumulate",))
+    _add_of_updater(controls, trainer, ("averaging", "ema_decay", "swa_from", "swa_every"))
+    _add_own(controls, trainer.settings, experiment, ("steps", "validate_every", "checkpoint_every", "preview_every"))
+    _add_policies(controls, trainer.settings, experiment, foreground=trainer.session.foreground)
+    _add_of_updater(controls, trainer, ("nesterov", "rho", "alpha", "eps"))
     for name, value in experiment.control_values.items():
         _start_with(controls, name, value)
     for name, schedule in experiment.schedules.items():
@@ -52,7 +64,7 @@ def _start_with(controls: Controls, name: str, value: Any) -> None:
     if name not in controls:
         known = ["data", "optimiser", "warp_args", "grey_args"]
         group, _, rest = name.partition(".")
-        near = did_you_mean(name, controls.names())
+        near = did_you_mean(name, [known for known in controls.names() if ("." in known) == ("." in name)])
         if not near and did_you_mean(group, known):
             near = did_you_mean(name, [f"{word}.{rest}" for word in known])
         near = near or f" Controls of this network: {', '.join(n for n in controls.names() if '.' in n) or 'none'}."
@@ -108,37 +120,65 @@ def _control_of(name: str, variable: Any) -> Control:
     )
 
 
-def _add_own(
-    controls: Controls,
-    settings: dict[str, Any],
-    experiment: Experiment,
-    of_data: Mapping[str, Any],
-    *,
-    foreground: bool,
+def _add_of_updater(controls: Controls, trainer: Trainer, names: tuple[str, ...]) -> None:
+    """Add what the update of the weights depends on; what other optimisers use is kept for a change to them."""
+    updater = trainer.updater
+    of_optimiser = {field.name for field in dataclasses.fields(Optimiser)}
+    for name in names:
+
+        def read(name: str = name) -> Any:
+            return updater.get(name)
+
+        def write(value: Any, name: str = name) -> None:
+            updater.set(name, value)
+
+        kind, _, pattern = name.partition(".")
+        if pattern:
+            what = "learning rate" if kind == "lr_scale" else "weight decay"
+            help = f"multiplies the {what} of {pattern}" + ("; 0 freezes" if kind == "lr_scale" else "")
+            controls.add(Control(name=name, type="float", get=read, set=write, minimum=0, help=help))
+        elif name == "optimiser":
+            controls.add(live_control(Optimiser, "name", read, write, name=name))
+        else:
+            controls.add(live_control(Optimiser if name in of_optimiser else Experiment, name, read, write))
+
+
+def _add_own(controls: Controls, settings: dict[str, Any], experiment: Experiment, names: tuple[str, ...]) -> None:
+    """Add what the loop itself reads."""
+    for name in names:
+        settings[name] = getattr(experiment, name)
+
+        def write(value: Any, name: str = name) -> None:
+            settings[name] = value
+
+        controls.add(live_control(Experiment, name, functools.partial(settings.__getitem__, name), write))
+
+
+def _add_of_data(
+    controls: Controls, settings: dict[str, Any], experiment: Experiment, of_data: Mapping[str, Any]
 ) -> None:
-    def add(name: str, type: str, value: Any, **more: Any) -> None:
-        settings[name] = value
-
-        def write(new: Any) -> None:
-            settings[name] = new
-
-        controls.add(Control(name=name, type=type, get=lambda: settings[name], set=write, **more))
-
-    add("batch_size", "int", experiment.batch_size, minimum=1, maximum=65536, help="examples a step")
-    if "warp" in of_data:
-        add("warp", "float", experiment.warp, minimum=0, maximum=1, help="probability that an example is warped")
-    if "grey" in of_data:
-        add("grey", "float", experiment.grey, minimum=0, maximum=1, help="probability that grey values are varied")
+    """Add how examples are varied, as far as the data can be."""
+    _add_own(controls, settings, experiment, tuple(name for name in ("warp", "grey") if name in of_data))
     if "shift" in of_data:
-        add("shift", "int", of_data["shift"], minimum=0, maximum=4096, help="pixels that images are displaced at most")
-    add("steps", "int", experiment.steps, minimum=1, help="optimiser updates in all")
-    every: dict[str, Any] = {"type": "int", "minimum": 0, "unit": "steps"}
-    add("validate_every", value=experiment.validate_every, help="steps between validations; 0 for never", **every)
-    add("checkpoint_every", value=experiment.checkpoint_every, help="steps between checkpoints; 0 for none", **every)
-    add("preview_every", value=experiment.preview_every, help="steps between previews; 0 for never", **every)
-    on_nan, on_error = experiment.on_nan, experiment.on_error
-    on_nan = ("stop" if foreground else "pause") if on_nan == "auto" else on_nan
-    on_error = ("stop" if foreground else "halt") if on_error == "auto" else on_error
-    policies = ("pause", "rollback", "stop")
-    add("on_nan", "choice", on_nan, choices=policies, help="what follows a loss that is not finite")
-    add("on_error", "choice", on_error, choices=("halt", "stop"), help="what follows an exception in the loop")
+        settings["shift"] = of_data["shift"]
+
+        def write(value: Any) -> None:
+            settings["shift"] = value
+
+        read = functools.partial(settings.__getitem__, "shift")
+        help = "pixels that images are displaced at most"
+        controls.add(Control(name="shift", type="int", get=read, set=write, minimum=0, maximum=4096, help=help))
+
+
+def _add_policies(controls: Controls, settings: dict[str, Any], experiment: Experiment, *, foreground: bool) -> None:
+    choices = {"on_nan": ("pause", "rollback", "stop"), "on_error": ("halt", "stop")}
+    helps = {"on_nan": "what follows a loss that is not finite", "on_error": "what follows an exception in the loop"}
+    for name, policies in choices.items():
+        wanted = getattr(experiment, name)
+        settings[name] = ("stop" if foreground else policies[0]) if wanted == "auto" else wanted
+
+        def write(value: Any, name: str = name) -> None:
+            settings[name] = value
+
+        read = functools.partial(settings.__getitem__, name)
+        controls.add(Control(name=name, type="choice", get=read, set=write, choices=policies, help=helps[name]))

@@ -24,7 +24,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._steps = self._voxels = self._seconds = self._waited = 0.0
-        self._begin = self._has_data = 0.0
+        self._begin = self._wait_began = self._waiting = 0.0
         self._reported = 0.0
 
     @property
@@ -45,10 +45,15 @@ class Pace:
     def begin(self) -> None:
         """Note that a step begins."""
         self._begin = time.perf_counter()
+        self._waiting = 0.0
+
+    def wants_data(self) -> None:
+        """Note that the step can't go on without a batch."""
+        self._wait_began = time.perf_counter()
 
     def has_data(self) -> None:
-        """Note that its batch is there."""
-        self._has_data = time.perf_counter()
+        """Note that the batch is there."""
+        self._waiting += time.perf_counter() - self._wait_began
 
     def end(self, voxels: int) -> None:
         """Note that a step ended that used so many input voxels."""
@@ -58,7 +63,7 @@ class Pace:
         self._steps = self._steps * keep + 1
         self._voxels = self._voxels * keep + voxels
         self._seconds = self._seconds * keep + seconds
-        self._waited = self._waited * keep + self._has_data - self._begin
+        self._waited = self._waited * keep + self._waiting
 
     def due(self) -> bool:
         """Tell whether it is time for a report."""

@@ -18,7 +18,7 @@ from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
 from .controls import TYPES, Control
 
-__all__ = ["from_text", "plain", "replaced", "setting", "settings"]
+__all__ = ["from_text", "live_control", "plain", "replaced", "setting", "settings"]
 
 C = TypeVar("C", bound=type)
 _SPEC = "elektronn"
@@ -155,6 +155,16 @@ def _ints(name: str, spec: _Spec, value: Any, text: bool) -> tuple[int, ...]:
 def _control(name: str, spec: _Spec) -> Control:
     limits = {key: value for key, value in spec.limits.items() if key != "unit"}
     return Control(name=name, type=spec.type, get=lambda: None, set=lambda _: None, check=spec.check, **limits)
+
+
+def live_control(
+    owner: type, field: str, get: Callable[[], Any], set: Callable[[Any], None], *, name: str = ""
+) -> Control:
+    """Return a control with the type, limits and help of a setting, called as it is unless a `name` is given."""
+    spec = next(one.metadata[_SPEC] for one in dataclasses.fields(owner) if one.name == field)
+    return Control(
+        name=name or field, type=spec.type, get=get, set=set, help=spec.help, check=spec.check, **spec.limits
+    )
 
 
 def from_text(owner: Any, name: str, text: str) -> Any:

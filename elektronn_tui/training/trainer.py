@@ -19,17 +19,17 @@ from elektronn_tui.models.confusion import Confusion
 
 from .arrays import Arrays
 from .batches import DataPlan, Feeder, batch_maker
-from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_optimiser, restore_rng
+from .checkpoints import Checkpoint, Checkpoints, load_weights, restore_rng
 from .classes import Classes
 from .datasets import Volumes
 from .experiment import Experiment
 from .live import add_controls
-from .optimisers import build_optimiser
 from .pace import Pace
 from .previews import write_png
 from .resources import Resources
 from .supply import Opening, data_controls, open_supply
 from .trouble import on_bad_loss
+from .updating import MORE, Updater
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Trainer:
         Steps done.
     example : int
         The first example that no step has used.
+    batches : int
+        Batches that were used, in this process.
     settings : dict
         What the controls of the trainer itself set: steps, batch_size, warp, grey, ...
     batch : dict
@@ -82,10 +84,17 @@ class Trainer:
         self.model = model.to(
             self.device, memory_format=torch.contiguous_format if contiguous else torch.channels_last_3d
         ).train()
-        self.optimiser = build_optimiser(experiment.optimiser, model)
+        self.updater = Updater(
+            model,
+            experiment.optimiser,
+            experiment.lr_scales,
+            experiment.decay_scales,
+            **{name: getattr(experiment, name) for name in MORE},
+        )
         self.checkpoints = Checkpoints(Path(session.run_dir) / "checkpoints", keep=experiment.keep)
         self.step = 0
         self.example = 0
+        self.batches = 0
         self.best = math.inf
         self.batch: Mapping[str, np.ndarray] = {}
         self.rollbacks = 0
@@ -94,7 +103,7 @@ class Trainer:
         add_controls(self, data_controls(data, model))
         self._controls_seen = -1
         self._remake = False
-        self._plan = DataPlan.of(self.controls, 0, 0)
+        self._plan = DataPlan.of(self.controls, 0, 0, 0)
         self._pace = Pace()
         self._validated = self._previewed = self._saved = -1
         self._classes = Classes.of(model)
@@ -132,46 +141,67 @@ class Trainer:
                         raise
 
     def make_step(self) -> bool:
-        """Make one optimiser update; False where the loss was not finite and none was made."""
+        """Make one optimiser update; False where the loss or a gradient was not finite and none was made."""
         step = self.step + 1
         if self._remake:
-            self.prefetcher.invalidate(step)
+            self.prefetcher.invalidate(self.batches + 1)
             self._remake = False
         self.controls.apply_schedules(step)
         self._follow_data_controls()
         self._pace.begin()
-        self.batch = self.session.namespace["batch"] = self.prefetcher.get(step)
-        self._pace.has_data()
-        feeds = self.feed(self.batch)
+        if self.updater.begin():
+            self.session.namespace["optimiser"] = self.optimiser
+            self.session.logger.info("step %d: the optimiser is %s; its state begins anew", step, self.updater.kind)
 
-        self.optimiser.zero_grad(set_to_none=True)
-        measure = self._classes is not None and step % MEASURE_EVERY == 0
-        nodes = [self._loss, *self.model.debug_outputs]
-        with self.autocast():
-            loss, *outputs = self.model.compute(nodes + [self.model.prediction_node] * measure, feeds)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self._skip_batch()
-            on_bad_loss(self, value, step)
-            return False
-        loss.backward()
-        self.optimiser.step()
+        measure = step % MEASURE_EVERY == 0
+        metrics: dict[str, float] = {}
+        errors: dict[str, float] = {}
+        batches, examples, voxels = self.settings["accumulate"], 0, 0
+        for number in range(1, batches + 1):
+            self._pace.wants_data()
+            self.batch = self.session.namespace["batch"] = self.prefetcher.get(self.batches + number)
+            self._pace.has_data()
+            examples, voxels = examples + len(self.batch["raw"]), voxels + self.batch["raw"].size
+            loss, values, errors = self._forward(measure=measure and number == batches)
+            if not math.isfinite(values["loss"]):
+                self._skip(examples, number)
+                on_bad_loss(self, values["loss"], step)
+                return False
+            (loss / batches).backward()
+            metrics = {name: metrics.get(name, 0.0) + value / batches for name, value in values.items()}
+        metrics |= errors
+        norm = self.updater.step(step, measure=measure)
+        if norm is not None:
+            metrics["grad_norm"] = norm
+            if not math.isfinite(norm):
+                self._skip(examples, batches)
+                on_bad_loss(self, norm, step, "norm of the gradients")
+                return False
 
         self.step = step
-        self._advance(len(self.batch["raw"]))
-        metrics = {"loss": value}
-        for node, output in zip(self.model.debug_outputs, outputs, strict=False):
-            metrics[node.name] = float(output.detach().float().mean())
-        if measure and self._classes is not None:
-            counts = self._classes.count(outputs[-1].detach(), feeds[self._target.name])
-            metrics |= Confusion(counts.cpu().numpy()).errors()
+        self._advance(examples, batches)
         if measure or step == 1:
-            metrics["lr"] = self.optimiser.param_groups[0]["lr"]
+            metrics["lr"] = self.updater.get("lr")
         self.session.publish(step, metrics)
-        self._pace.end(self.batch["raw"].size)
+        self._pace.end(voxels)
         if self._pace.due():
             self._report()
         return True
+
+    def _forward(self, *, measure: bool) -> tuple[torch.Tensor, dict[str, float], dict[str, float]]:
+        """Return the loss of the batch, it and the debug outputs as numbers, and errors where they are measured."""
+        feeds = self.feed(self.batch)
+        measure = measure and self._classes is not None
+        nodes = [self._loss, *self.model.debug_outputs]
+        with self.autocast():
+            loss, *outputs = self.model.compute(nodes + [self.model.prediction_node] * measure, feeds)
+        values = {"loss": float(loss.detach())}
+        for node, output in zip(self.model.debug_outputs, outputs, strict=False):
+            values[node.name] = float(output.detach().float().mean())
+        if not measure or self._classes is None:
+            return loss, values, {}
+        counts = self._classes.count(outputs[-1].detach(), feeds[self._target.name])
+        return loss, values, Confusion(counts.cpu().numpy()).errors()
 
     def after_step(self) -> None:
         """Validate, save and predict where it is time for it."""
@@ -200,13 +230,21 @@ class Trainer:
         self._report()
         self.session.logger.info("finished after %d steps", self.step)
 
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser in use."""
+        return self.updater.optimiser
+
     # --- what happens beside steps ----------------------------------------------------------------
 
     def validate(self) -> bool:
-        """Measure the fixed validation set, publish the result, and tell whether it is the best so far."""
+        """Measure the fixed validation set, publish the result, and tell whether it is the best so far.
+
+        Where weights are averaged, the average is measured.
+        """
         assert self.validation is not None
         begin = time.perf_counter()
-        with self._phase("validating"):
+        with self._phase("validating"), self.updater.averaging.applied():
             metrics = self.validation()
         self._validated = self.step
         self.session.publish(self.step, metrics)
@@ -228,7 +266,7 @@ class Trainer:
         if self._preview is None:
             return
         try:
-            with self._phase("predicting the preview"):
+            with self._phase("predicting the preview"), self.updater.averaging.applied():
                 volumes = self._preview()
                 self.session.add_preview(self._preview.info(self.step, volumes), volumes)
                 write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes)
@@ -242,13 +280,13 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: weights, optimiser, controls, schedules, random generators and counters."""
         load_weights(self.model, checkpoint.model_file)
-        restore_optimiser(self.optimiser, checkpoint.optimiser)
+        self.updater.restore(checkpoint)
         self.controls.load_state(checkpoint.state["controls"])
         restore_rng(checkpoint.rng)
         self.step, self.best = checkpoint.step, float(checkpoint.state["best"] or math.inf)
         self.example = int(checkpoint.state["next_example"])
-        self._plan = DataPlan.of(self.controls, self.step, self.example)
-        self.prefetcher.invalidate(self.step + 1)
+        self._plan = DataPlan.of(self.controls, self.step, self.example, self.batches)
+        self.prefetcher.invalidate(self.batches + 1)
 
     def _write_checkpoint(self, *, name: str | None = None, best: bool = False) -> Path:
         journal = getattr(self.session, "journal", None)
@@ -263,7 +301,7 @@ class Trainer:
         }
         with self._phase("saving"):
             path = self.checkpoints.save(
-                self.model, self.optimiser, state, name=name, best=best, scaling=self.model.scaling
+                self.model, self.updater, state, name=name, best=best, scaling=self.model.scaling
             )
         self._saved = self.step
         self.session.logger.info("checkpoint %s saved%s", path.name, ", the best so far" if best else "")
@@ -275,18 +313,19 @@ class Trainer:
             return
         self._controls_seen = self.controls.version
         self.session.set_status(steps=self.settings["steps"])
-        plan = DataPlan.of(self.controls, self.step, self.example)
+        plan = DataPlan.of(self.controls, self.step, self.example, self.batches)
         if plan.values != self._plan.values:
             self._plan = plan
-            self.prefetcher.invalidate(self.step + 1)
+            self.prefetcher.invalidate(self.batches + 1)
 
-    def _advance(self, examples: int) -> None:
+    def _advance(self, examples: int, batches: int) -> None:
         self.example += examples
-        self._plan = self._plan.after(self.step, self.example)
+        self.batches += batches
+        self._plan = self._plan.after(self.step, self.example, self.batches)
 
-    def _skip_batch(self) -> None:
-        self._advance(len(self.batch["raw"]))
-        self.prefetcher.invalidate(self.step + 1)
+    def _skip(self, examples: int, batches: int) -> None:
+        self._advance(examples, batches)
+        self.prefetcher.invalidate(self.batches + 1)
 
     def _halt(self, error: Exception) -> bool:
         self._remake = True  # at the next step: what a person still has to mend must not fail here

@@ -1,4 +1,4 @@
-"""What follows a loss that is not finite: pause, roll back, or stop. No update was made with it."""
+"""What follows a loss or a gradient that is not finite: pause, roll back, or stop. No update was made with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from elektronn_tui.errors import CheckpointError, ElektronnError
 
-from .checkpoints import load_weights, restore_optimiser
+from .checkpoints import load_weights
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -25,10 +25,10 @@ class BadLossError(ElektronnError):
     """The loss became NaN or infinite and the policy is to stop."""
 
 
-def on_bad_loss(trainer: Trainer, value: float, step: int) -> None:
+def on_bad_loss(trainer: Trainer, value: float, step: int, what: str = "loss") -> None:
     """Keep the batch for inspection and follow the policy of the control ``on_nan``.
 
-    The batch is left out: the step is made with the next one.
+    The batch is left out: the step is made with the next one. `what` says what was not finite.
 
     Raises
     ------
@@ -37,11 +37,11 @@ def on_bad_loss(trainer: Trainer, value: float, step: int) -> None:
     """
     session, policy = trainer.session, trainer.settings["on_nan"]
     kept = _keep_batch(trainer, step)
-    reason = f"the loss is {value} at step {step}; " + (
+    reason = f"the {what} is {value} at step {step}; " + (
         f"the batch is in {kept}" if kept else "no more batches are kept"
     )
     session.logger.warning("%s", reason)
-    session.mark("nan", f"loss {value}", step)
+    session.mark("nan", f"{what} {value}", step)
     if policy == "stop":
         if trainer.settings["on_error"] == "stop" or not hasattr(session, "stop"):
             raise BadLossError(reason)
@@ -69,7 +69,7 @@ def _roll_back(trainer: Trainer, step: int) -> bool:
     try:
         checkpoint = trainer.checkpoints.load("latest")
         load_weights(trainer.model, checkpoint.model_file)
-        restore_optimiser(trainer.optimiser, checkpoint.optimiser, settings=False)
+        trainer.updater.restore(checkpoint)
     except CheckpointError as error:
         session.logger.warning("can't roll back: %s", error)
         return False

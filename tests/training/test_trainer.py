@@ -10,6 +10,7 @@ import torch
 from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
 from elektronn_tui.training.datasets import Volumes
 from elektronn_tui.training.experiment import DemoData, Optimiser
+from elektronn_tui.training.hyperparameters import OPTIMISERS, USES
 from elektronn_tui.training.runner import build, run
 from elektronn_tui.training.schedules import Linear, StepDecay, Values
 from elektronn_tui.training.trouble import BadLossError
@@ -128,39 +129,29 @@ def test_controls_that_are_registered(make_session, make_experiment, tiny):
     session = make_session()
     build(make_experiment(model=lambda: tiny(0.5)), session).prefetcher.close()
     assert set(session.controls.names()) == {
-        "lr", "weight_decay", "betas", "conv.dropout_rate", "nll.class_weights", "loss.mixing", "batch_size", "warp",
-        "grey", "steps", "validate_every", "checkpoint_every", "preview_every", "on_nan", "on_error",
+        "lr", "weight_decay", "optimiser", "momentum", "nesterov", "betas", "rho", "alpha", "eps", "clip_norm",
+        "clip_value", "accumulate", "averaging", "ema_decay", "swa_from", "swa_every", "conv.dropout_rate",
+        "nll.class_weights", "loss.mixing", "batch_size", "warp", "grey", "steps", "validate_every", "checkpoint_every",
+        "preview_every", "on_nan", "on_error",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "extra"),
-    [
-        ("SGD", "momentum"),
-        ("Adam", "betas"),
-        ("AdamW", "betas"),
-        ("RAdam", "betas"),
-        ("AdaDelta", "rho"),
-        ("AdaGrad", None),
-    ],
-)
-def test_optimiser_controls_are_live(make_session, make_experiment, name, extra):
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimiser_controls_are_live(make_session, make_experiment, name):
     session = make_session()
     trainer = build(make_experiment(optimiser=Optimiser(name, weight_decay=0.1)), session)
     trainer.prefetcher.close()
     controls = session.controls
-    assert [n for n in controls if n in ("momentum", "betas", "rho")] == ([extra] if extra else [])
-    controls.set("lr", 0.5)
-    controls.set("weight_decay", 0.25)
-    assert {group["lr"] for group in trainer.optimiser.param_groups} == {0.5}
-    decays = {group["name"]: group["weight_decay"] for group in trainer.optimiser.param_groups}
-    assert decays == {"decay": 0.25, "no_decay": 0.0}
-    if extra == "betas":
-        controls.set("betas", "0.8,0.9")
-        assert trainer.optimiser.param_groups[1]["betas"] == (0.8, 0.9)
-    elif extra:
-        controls.set(extra, 0.5)
-        assert trainer.optimiser.param_groups[1][extra] == 0.5
+    new = {"momentum": 0.5, "nesterov": True, "betas": (0.8, 0.9), "rho": 0.5, "alpha": 0.7, "eps": 1e-3}
+    assert set(USES[name]) <= set(new) <= set(controls.names())
+    for control, value in {"lr": 0.5, "weight_decay": 0.25, **new}.items():
+        controls.set(control, value)
+        assert controls.info(control).value == (list(value) if isinstance(value, tuple) else value)
+    groups = trainer.optimiser.param_groups
+    assert {group["lr"] for group in groups} == {0.5}
+    assert {group["name"]: group["weight_decay"] for group in groups} == {"decay": 0.25, "no_decay": 0.0}
+    for key in USES[name]:
+        assert {group[key] for group in groups} == {new[key]}
 
 
 def test_network_controls_reach_the_network(make_session, make_experiment, tiny):
@@ -305,8 +296,8 @@ def test_nan_rolls_back_to_the_last_good_checkpoint(make_session, make_experimen
     trainer = build(make_experiment(steps=5, on_nan="rollback", checkpoint_every=2), session)
     poison(trainer, {4})  # step 4, with a checkpoint at step 2
     before = {}
-    skip = trainer._skip_batch
-    trainer._skip_batch = lambda: (before.update(weights(trainer.model)), skip())
+    skip = trainer._skip
+    trainer._skip = lambda *counts: (before.update(weights(trainer.model)), skip(*counts))
     after = {}
     record = session.record
     session.record = lambda *entry: (after.update(weights(trainer.model)), record(*entry))
