@@ -20,6 +20,7 @@ from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
 from .reshaping import Reshape
+from .scan import Scan, ScanN, ScanOutput, scansplit
 from .shape import TaggedShape
 from .softmax import OneHot, Softmax
 from .split import FromTensor, split
@@ -65,6 +66,9 @@ __all__ = [
     "Perceptron",
     "Pool",
     "Reshape",
+    "Scan",
+    "ScanN",
+    "ScanOutput",
     "Softmax",
     "StereographicMap",
     "TaggedShape",
@@ -75,5 +79,6 @@ __all__ = [
     "initweights",
     "load_model",
     "save_model",
+    "scansplit",
     "split",
 ]

@@ -35,7 +35,7 @@ class Input(Node):
     dtype : str
         Type of the numbers, as ``"float32"`` or ``"int64"``.
     hardcoded_shape : bool
-        Accept exactly the declared sizes only; otherwise batch and spatial sizes are free as long as they fit.
+        Accept exactly the declared sizes only; otherwise batch, time and spatial sizes are free as long as they fit.
     name : str
     print_repr : bool
         Log the description as INFO instead of DEBUG.
@@ -120,7 +120,7 @@ class Input(Node):
             raise misfit(self, f"takes arrays of {len(declared)} axes {declared.text}, not of shape {tuple(size)}.")
         shape = declared
         for i, (n, want, tag) in enumerate(zip(size, declared.shape, declared.tags, strict=True)):
-            fixed = self.hardcoded_shape or tag in ("f", "r", "s")
+            fixed = self.hardcoded_shape or tag in ("f", "s")
             if want is not None and n != want:
                 if fixed:
                     raise misfit(self, f"axis {tag} has {want} entries, but the array's shape is {tuple(size)}.")

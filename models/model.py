@@ -281,6 +281,8 @@ class Model:
     def test_run(self) -> dict[str, npt.NDArray[Any]]:
         """Send random numbers through all nodes, in evaluation mode, and return the values of all by name.
 
+        A node with several values is left out: those who pick one of them are there.
+
         Raises
         ------
         ShapeError
@@ -298,15 +300,17 @@ class Model:
             with torch.no_grad():
                 for node in nodes:
                     value = feeds[node.name] if node.is_source else node.operation(*(values[p] for p in node.parents))
+                    values[node] = value
+                    if node.several:
+                        continue  # those who pick one of them are checked
                     declared = tuple(1 if n is None else n for n in node.shape.shape)
                     if tuple(value.shape) != declared:
                         raise ShapeError(
                             f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}."
                         )
-                    values[node] = value
         finally:
             self.train(training)
-        return {node.name: to_numpy(value) for node, value in values.items()}
+        return {node.name: to_numpy(value) for node, value in values.items() if not node.several}
 
     def save(
         self,
@@ -341,13 +345,15 @@ def _node_list(role: str, nodes: Sequence[Node] | None) -> list[Node]:
         return []
     if isinstance(nodes, Node) or not all(isinstance(node, Node) for node in nodes):
         raise ModelError(f"{role} must be a list of nodes.")
-    return list(nodes)
+    return [_of_kind(role, node, Node) for node in nodes]
 
 
 def _of_kind(role: str, node: Any, kind: type[Node]) -> Node:
     if not isinstance(node, kind):
         what = node.title if isinstance(node, Node) else repr(node)
         raise ModelError(f"{role} must be one {'Input' if kind is Input else 'node'}, not {what}.")
+    if node.several:
+        raise ModelError(f"{role} must have one value, but {node.title} has several; take one of its outputs.")
     return node
 
 

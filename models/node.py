@@ -85,6 +85,8 @@ class Node:
     dtype: str = "float32"
     decayed: ClassVar[tuple[str, ...]] = ("w",)
     """Names of the parameters on which weight decay acts."""
+    picks: ClassVar[bool] = False
+    """Whether it takes one of the values of a parent that has several."""
 
     parents: tuple[Node, ...]
     name: str
@@ -122,6 +124,10 @@ class Node:
             if not isinstance(parent, Node):
                 raise ModelError(
                     f"{type(self).__name__} {name!r}: a parent must be a node, not {type(parent).__name__}."
+                )
+            if parent.several and not self.picks:
+                raise ModelError(
+                    f"{type(self).__name__} {name!r}: {parent.title} has several values; take one of its outputs."
                 )
 
     def _build(self, operation: nn.Module) -> None:
@@ -163,6 +169,11 @@ class Node:
     @property
     def is_source(self) -> bool:
         """Whether data have to be given for it."""
+        return False
+
+    @property
+    def several(self) -> bool:
+        """Whether its value is not one tensor but a tuple of them."""
         return False
 
     def fitted_shape(self, size: Sequence[int]) -> TaggedShape:
@@ -291,6 +302,8 @@ class Node:
         ShapeError
             If sizes don't fit.
         """
+        if self.several:
+            raise ModelError(f"{self.title} has several values; call one of its outputs.")
         if self._plan is None:
             self._plan = Plan([self])
         plan = self._plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "infer_shapes", "walk"]
 
 
-def walk(nodes: Iterable[Node]) -> list[Node]:
-    """Return `nodes` and all their ancestors, each once, parents before children."""
+def walk(nodes: Iterable[Node], given: Container[Node] = ()) -> list[Node]:
+    """Return `nodes` and all their ancestors, each once, parents before children; not those of `given` nodes."""
     order: dict[Node, None] = {}
     stack = [(node, False) for node in reversed(list(nodes))]
     while stack:
@@ -29,7 +29,8 @@ def walk(nodes: Iterable[Node]) -> list[Node]:
             order[node] = None
         else:
             stack.append((node, True))
-            stack.extend((parent, False) for parent in reversed(node.parents) if parent not in order)
+            if node not in given:
+                stack.extend((parent, False) for parent in reversed(node.parents) if parent not in order)
     return list(order)
 
 
@@ -59,28 +60,29 @@ class Plan:
     ----------
     wanted : sequence of Node
         The nodes whose values are returned, in this order.
+    given : sequence of Node
+        Nodes whose values are fed in instead of being computed; `run` takes them behind the sources.
 
     Attributes
     ----------
     inputs : list of Node
-        The sources that are needed, in order of discovery: the order of `run`'s arguments.
+        The sources that are needed, in order of discovery, then the given nodes: the order of `run`'s arguments.
     """
 
-    def __init__(self, wanted: Sequence[Node]) -> None:
-        self.nodes = walk(wanted)
-        self.inputs = [node for node in self.nodes if node.is_source]
-        slot = {node: i for i, node in enumerate([*self.inputs, *(n for n in self.nodes if not n.is_source)])}
+    def __init__(self, wanted: Sequence[Node], given: Sequence[Node] = ()) -> None:
+        self.nodes = walk(wanted, given)
+        self.inputs = [node for node in self.nodes if node.is_source and node not in given]
+        self.inputs += given
+        self._computed = [node for node in self.nodes if not node.is_source and node not in given]
+        slot = {node: i for i, node in enumerate([*self.inputs, *self._computed])}
         self._wanted = [slot[node] for node in wanted]
-        last_use: dict[int, Node] = {slot[parent]: node for node in self.nodes for parent in node.parents}
+        last_use: dict[int, Node] = {slot[parent]: node for node in self._computed for parent in node.parents}
         keep = {*self._wanted, *range(len(self.inputs))}
         self._steps: list[tuple[torch.nn.Module, tuple[int, ...], tuple[int, ...]]] = []
-        for node in self.nodes:
-            if node.is_source:
-                continue
+        for node in self._computed:
             arguments = tuple(slot[parent] for parent in node.parents)
             dead = tuple(i for i in sorted({*arguments} - keep) if last_use[i] is node)
             self._steps.append((node.operation, arguments, dead))
-        self._computed = [node for node in self.nodes if not node.is_source]
         self._checked: set[tuple[torch.Size, ...]] = set()
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -118,7 +120,10 @@ class Plan:
         ShapeError
             Naming input, axis and what would fit.
         """
-        given = {node: node.fitted_shape(size) for node, size in zip(self.inputs, sizes, strict=True)}
+        given = {
+            node: node.fitted_shape(size) if node.is_source else _resized(node, size)
+            for node, size in zip(self.inputs, sizes, strict=True)
+        }
         infer_shapes(self.nodes, given)
         self._checked.add(sizes)
 
@@ -138,6 +143,16 @@ class Plan:
             raise ModelError(
                 f"The input {name!r} is missing among what was given: {have}.{did_you_mean(name, feeds)}"
             ) from None
+
+
+def _resized(node: Node, size: Sequence[int]) -> TaggedShape:
+    """Return the shape of a node that is no source for a value of this size."""
+    if len(size) != len(node.shape):
+        raise ShapeError(f"{node.title} has the axes {node.shape.text}; a value of shape {tuple(size)} doesn't fit.")
+    shape = node.shape
+    for i, n in enumerate(size):
+        shape = shape.updateshape(i, n)
+    return shape
 
 
 def fitting_input_sizes(node: Node, axis: str, reach: int = 64) -> tuple[Node, list[int]] | None:

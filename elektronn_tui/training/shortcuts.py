@@ -79,7 +79,7 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     @shortcut
     def actstats() -> Table:
         """Return the same of the outputs of all nodes on the last batch."""
-        nodes = [node for node in trainer.model.nodes.values() if not node.is_source]
+        nodes = [node for node in trainer.model.nodes.values() if not (node.is_source or node.several)]
         training = trainer.model.module.training
         trainer.model.eval()
         try:
