@@ -6,9 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .affinity import NEAREST, AffinitySource, affinities
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
     from .demo import demo_volume
+    from .digits import draw_digits
     from .geometry import Geometry
     from .hdf5 import HDF5Source
     from .labels import BoundarySource, boundaries
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .warp import Warp
 
 __all__ = [
+    "NEAREST",
+    "AffinitySource",
     "ArrayExamples",
     "ArraySource",
     "AugmentSettings",
@@ -41,9 +45,11 @@ __all__ = [
     "Scaling",
     "Source",
     "Warp",
+    "affinities",
     "as_source",
     "boundaries",
     "demo_volume",
+    "draw_digits",
     "open_source",
     "remember",
     "split_region",
@@ -52,9 +58,11 @@ __all__ = [
 
 # Where each name lives: `from elektronn_tui.data import Pair` must not cost the import of numba and h5py.
 _MODULES = {
+    "affinity": ("NEAREST", "AffinitySource", "affinities"),
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
     "demo": ("demo_volume",),
+    "digits": ("draw_digits",),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
     "labels": ("BoundarySource", "boundaries"),

@@ -49,3 +49,38 @@ def mark_boundaries(ids: Any, out: Any, tz: int, ty: int, tx: int, mode: int) ->
                 for x in range(width):
                     if line[x] == 0 and (mode != 3 or row[x] == 0):
                         row[x] = zero
+
+
+@numba.njit(nogil=True, cache=True)
+def mark_affinities(ids: Any, offsets: Any, first: Any, strides: Any, mode: int, out: Any) -> None:
+    """Write whether voxels of `ids` (int64, z, y, x) belong together to `out` (edges, z, y, x; int8 or int64).
+
+    Edge e of output voxel k joins the voxels ``first + k * strides`` and that plus ``offsets[e]``. 1: the same id, 0:
+    another one, -1: unknown, as one of them is negative or lies outside of `ids`. `mode` says what id 0 is: 0 an
+    object, 1 boundary, 2 unknown.
+    """
+    depth, height, width = ids.shape
+    _, n_z, n_y, n_x = out.shape
+    for e in range(len(offsets)):
+        dz, dy, dx = offsets[e, 0], offsets[e, 1], offsets[e, 2]
+        for k in range(n_z):
+            z = first[0] + k * strides[0]
+            for j in range(n_y):
+                y = first[1] + j * strides[1]
+                row = out[e, k, j]
+                if z + dz < 0 or z + dz >= depth or y + dy < 0 or y + dy >= height:
+                    row[:] = -1
+                    continue
+                here, there = ids[z, y], ids[z + dz, y + dy]
+                for i in range(n_x):
+                    x = first[2] + i * strides[2]
+                    if x + dx < 0 or x + dx >= width:
+                        row[i] = -1
+                        continue
+                    a, b = here[x], there[x + dx]
+                    if a < 0 or b < 0:
+                        row[i] = -1
+                    elif mode != 0 and (a == 0 or b == 0):
+                        row[i] = 0 if mode == 1 else -1
+                    else:
+                        row[i] = 1 if a == b else 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from elektronn_tui.errors import DataError
 
+from .affinity import AffinitySource
 from .geometry import Geometry
 from .memory import nbytes, remember, slabs
 from .sources import Box, Source, SourceLike, Vec3, as_source
@@ -81,7 +82,9 @@ class Pair:
         in_memory: bool | Literal["auto"] | int = "auto",
     ) -> None:
         self.raw: Source = remember(as_source(raw), in_memory)
-        self.target: Source | None = None if target is None else remember(as_source(target), in_memory)
+        self.target: Source | None = None if target is None else as_source(target)
+        if self.target is not None and not isinstance(self.target, AffinitySource):  # which remembers its ids
+            self.target = remember(self.target, in_memory)
         self.mask: Source | None = None if mask is None else remember(as_source(mask), in_memory)
         self.name = name or self.raw.name
         self.target_offset = _target_offset(self.raw, self.target, target_offset)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
+from .affinity import AffinitySource
 from .augment import Grey
 from .augment import warm_up as warm_up_grey
 from .geometry import Geometry
@@ -143,6 +144,9 @@ class Patches:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
         warm_up(self.reader.linear_dtypes(), self.reader.label_dtypes())
         warm_up_grey()
+        for pair in self.pairs:
+            if isinstance(pair.target, AffinitySource):
+                pair.target.warm_up()
 
     def example(self, i: int, settings: AugmentSettings) -> Example:
         """Return example `i`.

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
+from .affinity import AffinitySource
 from .augment import Grey, value_range
 from .geometry import Geometry
 from .pairs import Pair, refuse_where, samples
@@ -97,8 +98,10 @@ class Reader:
         found = {
             (pair.target.dtype, np.dtype(np.int64))
             for pair in self.pairs
-            if pair.target is not None and pair.target.dtype.kind != "f"
+            if pair.target is not None and pair.target.dtype.kind != "f" and not isinstance(pair.target, AffinitySource)
         }
+        if any(isinstance(pair.target, AffinitySource) for pair in self.pairs):
+            found.add((np.dtype(np.int64), np.dtype(np.int64)))
         return found | {(pair.mask.dtype, pair.mask.dtype) for pair in self.pairs if pair.mask is not None}
 
     def read(
@@ -128,7 +131,9 @@ class Reader:
             return
         assert pair.target is not None
         through = target_matrix(matrix, self.geometry, pair.target_offset)
-        if target.dtype == np.float32:
+        if isinstance(pair.target, AffinitySource):
+            pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target)
+        elif target.dtype == np.float32:
             _sample_values(pair.target, through, target, scratch)
         else:
             _sample_classes(pair.target, through, target)
