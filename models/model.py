@@ -219,6 +219,35 @@ class Model:
         """Return the prediction for arrays of its inputs, in evaluation mode."""
         return self.prediction_node(*arrays)
 
+    def predict_dense(
+        self,
+        raw_img: npt.ArrayLike,
+        as_uint8: bool = False,
+        pad_raw: bool = False,
+        *,
+        patch_shape: Sequence[int] | None = None,
+        batch_size: int = 1,
+    ) -> npt.NDArray[Any]:
+        """Return the prediction at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
+
+        Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
+        were in training.
+        """
+        from elektronn_tui.data.scaling import Scaling
+
+        from .dense import predict_dense
+
+        return predict_dense(
+            self.prediction_node,
+            raw_img,
+            as_uint8,
+            pad_raw,
+            patch_shape=patch_shape,
+            batch_size=batch_size,
+            scale=None if self.scaling is None else Scaling.from_dict(self.scaling).apply,
+            channels_last=self._memory_format is not None,
+        )
+
     def train(self, mode: bool = True) -> Model:
         """Switch to training: dropout acts and batches are normalised by their own statistics."""
         self.module.train(mode)

@@ -326,6 +326,24 @@ class Node:
             for op in training:
                 op.train()
 
+    def predict_dense(
+        self,
+        raw_img: npt.ArrayLike,
+        as_uint8: bool = False,
+        pad_raw: bool = False,
+        *,
+        patch_shape: Sequence[int] | None = None,
+        batch_size: int = 1,
+    ) -> npt.NDArray[Any]:
+        """Return the output at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
+
+        A node knows no scaling of raw values: integers are divided by 255, floats are taken as they are.
+        `Model.predict_dense` scales as in training.
+        """
+        from .dense import predict_dense
+
+        return predict_dense(self, raw_img, as_uint8, pad_raw, patch_shape=patch_shape, batch_size=batch_size)
+
     def test_run(self) -> npt.NDArray[Any]:
         """Send random numbers of the declared shapes through and return the output.
 

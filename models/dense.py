@@ -1,0 +1,366 @@
+"""Dense prediction: one output for each voxel of an image, tile by tile, whatever the network's strides."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from elektronn_tui.errors import ModelError, ShapeError
+
+from .node import Node, misfit, to_numpy
+from .plan import Plan, infer_shapes
+from .shape import TaggedShape
+from .spatial import spatial_tuple
+
+__all__ = ["predict_dense"]
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+Scale = Callable[[Array], Array]
+Position = tuple[int, ...]
+
+REACH = 1024
+"""How much larger than an image the input of a network that pads may become until its sizes fit."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How tiles lie on an image; everything has one entry for each spatial axis.
+
+    Attributes
+    ----------
+    patch : tuple of int
+        Input of one run.
+    out : tuple of int
+        Output of one run, of each fragment.
+    strides : tuple of int
+    fragments : list of tuple of int
+        Where each fragment's first voxel lies in the dense output of a tile.
+    shifts : list of tuple of int
+        Where in a tile the input of each run begins: with the fragments they give every voxel once.
+    offset : tuple of int
+        Where the first output voxel lies in the image.
+    lost : tuple of int
+        By how much the output is smaller than the image.
+    step : tuple of int
+        Distance between tiles.
+    """
+
+    patch: Position
+    out: Position
+    strides: Position
+    fragments: list[Position]
+    shifts: list[Position]
+    offset: Position
+    lost: Position
+    step: Position
+
+
+def predict_dense(
+    node: Node,
+    raw_img: npt.ArrayLike,
+    as_uint8: bool = False,
+    pad_raw: bool = False,
+    *,
+    patch_shape: Sequence[int] | None = None,
+    batch_size: int = 1,
+    scale: Scale | None = None,
+    channels_last: bool = False,
+) -> Array:
+    """Return the output of `node` at every voxel of an image where its field of view fits in.
+
+    The values don't depend on the tiles. In a network whose output is strided, the runs for all shifts of the input are
+    interleaved. A network that pads inside (``conv_mode='same'``) sees the whole image at once.
+
+    Parameters
+    ----------
+    node : Node
+        With two or three spatial axes and one source, of which it has the axes.
+    raw_img : array_like, (f, z, y, x) or (f, y, x)
+        For a network of two spatial axes (f, z, y, x) is done slice by slice.
+    as_uint8 : bool
+        Return the values times 255, cut to 0 to 255 and truncated, as uint8.
+    pad_raw : bool
+        Mirror the image at its borders, so that the output covers all of it.
+    patch_shape : sequence of int, optional
+        Input of one run, for each spatial axis; default: the size that the source declares. Larger ones are faster.
+    batch_size : int
+        Runs that are computed together.
+    scale : callable, optional
+        From stored values (f, ...) to what the network reads. Default: integers are divided by 255, floats are taken as
+        they are.
+    channels_last : bool
+        Give the network its input in this memory format.
+
+    Returns
+    -------
+    ndarray of float32 or uint8, (f_out, ...)
+        With as many axes as `raw_img`. Without `pad_raw` its first voxel lies at ``node.shape.offsets`` of the image.
+
+    Raises
+    ------
+    ModelError
+        If the node has several sources, or an argument is no good.
+    ShapeError
+        If the image or the patch doesn't fit the network, or the image is smaller than the field of view.
+    """
+    source, shape = _source(node), node.shape
+    image, ndim = np.asarray(raw_img), shape.ndim
+    sliced = ndim == 2 and image.ndim == 4
+    if image.ndim != ndim + 1 and not sliced:
+        axes = ", ".join(shape.spatial_tags)
+        raise misfit(node, f"takes images with the axes f, {axes}, not one of the shape {image.shape}.")
+    channels = source.shape["f"]
+    if image.shape[0] != channels:
+        raise misfit(node, f"axis f of the image must be of size {channels}, not {image.shape[0]}.", "f")
+    if batch_size < 1 or int(batch_size) != batch_size:
+        raise ModelError(f"{node.title}: batch_size must be a whole number from 1 on, not {batch_size!r}.")
+    if scale is None:
+        scale = _scale_alone
+    plan = Plan([node])
+    size = image.shape[-ndim:]
+    tiling = _tiling(node, source, plan, size, patch_shape)
+    if pad_raw:
+        widths = [(o, max(lost - o, 0)) for o, lost in zip(tiling.offset, tiling.lost, strict=True)]
+        image = np.pad(image, [(0, 0)] * (image.ndim - ndim) + widths, mode="symmetric")
+        size = image.shape[-ndim:]
+        tiling = _tiling(node, source, plan, size, patch_shape)
+    result = tuple(n - lost for n, lost in zip(size, tiling.lost, strict=True))
+    for tag, n, lost in zip(shape.spatial_tags, size, tiling.lost, strict=True):
+        if n <= lost:
+            raise misfit(
+                node,
+                f"the image has size {n} on axis {tag}, which is smaller than the field of view; it must be "
+                f"{lost + 1} at least, or pad_raw=True.",
+                tag,
+            )
+    slices = image if sliced else image[:, None]
+    out = np.empty((shape["f"], slices.shape[1], *result), np.uint8 if as_uint8 else np.float32)
+    start = time.perf_counter()
+    with _evaluation(plan):
+        runs = itertools.product(
+            range(slices.shape[1]),
+            itertools.product(*(range(0, n, step) for n, step in zip(result, tiling.step, strict=True))),
+            tiling.shifts,
+        )
+        count = 0
+        for batch in _batches(runs, batch_size):
+            values = _run(plan, source, slices, tiling, batch, scale, channels_last)
+            if as_uint8:
+                values = np.clip(values * 255, 0, 255)
+            for run, fragments in zip(batch, values, strict=True):
+                _place(out[:, run[0]], fragments, tiling, run)
+            count += len(batch)
+    seconds = time.perf_counter() - start
+    logger.info("%s: %d runs, %.3g MVoxel/s, %.1f s", node.title, count, out[0].size / 1e6 / seconds, seconds)
+    return out if sliced else out[:, 0]
+
+
+Run = tuple[int, Position, Position]
+"""Slice, first voxel of the tile, shift in the tile."""
+
+
+def _source(node: Node) -> Node:
+    sources, shape = node.input_nodes, node.shape
+    if len(sources) != 1:
+        names = ", ".join(source.name for source in sources) or "none"
+        raise ModelError(f"{node.title}: dense prediction needs a node with one source, but this has {names}.")
+    tags = sources[0].shape.tags
+    if shape.ndim not in (2, 3) or shape.tags[:2] != ("b", "f") or shape.tags != tags:
+        raise misfit(
+            node,
+            f"dense prediction needs the axes b, f and two or three of z, y, x, the same as in the source; it has "
+            f"{shape.text} of {sources[0].shape.text}.",
+        )
+    return sources[0]
+
+
+def _scale_alone(raw: Array) -> Array:
+    return raw / np.float32(255) if raw.dtype.kind in "iu" else raw
+
+
+def _tiling(node: Node, source: Node, plan: Plan, size: Position, patch_shape: Sequence[int] | None) -> Tiling:
+    """Work out the tiles for an image of this size."""
+    tags = node.shape.spatial_tags
+    strides = node.shape.strides
+    if any(s != int(s) for s in strides):
+        raise misfit(node, f"dense prediction needs whole strides, not {strides}: it has more outputs than voxels.")
+    if min(node.shape.offsets) < 0:
+        raise misfit(
+            node,
+            f"its offsets {node.shape.offsets} are not known or negative, so it can't be placed in the image; "
+            "make it the prediction_node of a model.",
+        )
+    steps = [int(s) for s in strides]
+    places = [sorted({int(o) for o in column}) for column in node.shape.mfp_offsets.T]
+    shifts = [_missing(own, s) for own, s in zip(places, steps, strict=True)]
+    whole = _pads(plan, infer_shapes(plan.nodes, {source: source.shape}))
+    if whole:
+        if patch_shape is not None:
+            raise ModelError(
+                f"{node.title}: the network pads inside and so must see the whole image; leave patch_shape out."
+            )
+        least = [max(n - max(own), 1) for n, own in zip(size, shifts, strict=True)]
+        patch = tuple(_fitting(source, plan, tag, n) for tag, n in zip(tags, least, strict=True))
+    elif patch_shape is None:
+        if None in source.shape.spatial_shape:
+            raise misfit(node, f"the source {source.shape.text} leaves sizes open, so patch_shape is needed.")
+        patch = tuple(n for n in source.shape.spatial_shape if n is not None)
+    else:
+        patch = spatial_tuple(node, "patch_shape", patch_shape, node.shape.ndim)
+    batch = source.shape["b"] or 1
+    shapes = infer_shapes(plan.nodes, {source: source.fitted_shape((batch, source.shape["f"], *patch))})
+    out = tuple(n or 1 for n in shapes[node].spatial_shape)
+    reach = [n * s for n, s in zip(out, steps, strict=True)]
+    if whole:
+        tile_steps = reach
+    else:
+        periods = _periods(node, shapes)
+        tile_steps = [_step(node, tag, n, m) for tag, n, m in zip(tags, reach, periods, strict=True)]
+    return Tiling(
+        patch,
+        out,
+        tuple(steps),
+        [tuple(row) for row in node.shape.mfp_offsets.tolist()],
+        list(itertools.product(*shifts)),
+        node.shape.offsets,
+        tuple(p + max(own) - n for p, own, n in zip(patch, shifts, reach, strict=True)),
+        tuple(tile_steps),
+    )
+
+
+def _missing(places: list[int], stride: int) -> list[int]:
+    """Return the shifts that, with fragments at `places`, give every voxel within a stride once."""
+    shifts: list[int] = []
+    covered: set[int] = set()
+    for shift in range(stride):
+        if shift not in covered:
+            shifts.append(shift)
+            covered |= {shift + place for place in places}
+    return shifts
+
+
+def _periods(node: Node, shapes: dict[Node, TaggedShape]) -> list[int]:
+    """Return by how many voxels the input must be shifted on each axis until the output is shifted alike.
+
+    That is 1 where each output voxel is computed by itself, and the coarsest stride inside of a U-Net.
+    """
+    periods = []
+    for axis, tag in enumerate(node.shape.spatial_tags):
+        own = _period(node.shape, axis)
+        inner = [_period(s, s.spatial_tags.index(tag)) for s in shapes.values() if s.hastag(tag)]
+        periods.append(1 if all(own % m == 0 for m in inner) else math.lcm(own, *inner))
+    return periods
+
+
+def _period(shape: TaggedShape, axis: int) -> int:
+    return max(1, int(shape.strides[axis]) // len(set(shape.mfp_offsets[:, axis].tolist())))
+
+
+def _step(node: Node, tag: str, reach: int, period: int) -> int:
+    if reach < period:
+        raise misfit(
+            node,
+            f"one run gives {reach} voxels on axis {tag}, but values repeat in steps of {period} only; a larger "
+            "patch_shape is needed.",
+            tag,
+        )
+    return reach // period * period
+
+
+def _pads(plan: Plan, shapes: dict[Node, TaggedShape]) -> bool:
+    """Return whether a node sees more than there is, at the borders of its input."""
+    for node, shape in shapes.items():
+        if getattr(node, "conv_mode", "valid") != "valid" or type(node).__name__ == "Pad":
+            return True
+        if any(f > 0 and c < (f - 1) / 2 - 1e-6 for f, c in zip(shape.fov, shape.centre, strict=True)):
+            return True
+    modules = (module for node in plan.nodes for module in node.operation.modules())
+    return any(_has_padding(module) for module in modules if not hasattr(module, "convolve"))
+
+
+def _has_padding(module: nn.Module) -> bool:
+    padding = getattr(module, "padding", 0)
+    if isinstance(padding, str):
+        return padding != "valid"
+    return any(padding) if isinstance(padding, list | tuple) else bool(padding)
+
+
+def _fitting(source: Node, plan: Plan, tag: str, least: int) -> int:
+    """Return the smallest size on an axis, from `least` on, that goes through the network."""
+    message = ""
+    for size in range(least, least + REACH):
+        try:
+            infer_shapes(plan.nodes, {source: source.shape.updateshape(tag, size)})
+        except ShapeError as error:
+            message = str(error)
+            continue
+        return size
+    raise misfit(source, f"no size on axis {tag} from {least} to {least + REACH} fits: {message}", tag)
+
+
+@contextmanager
+def _evaluation(plan: Plan) -> Iterator[None]:
+    training = [node.operation for node in plan.nodes if node.operation.training]
+    for operation in training:
+        operation.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for operation in training:
+            operation.train()
+
+
+def _batches(runs: Iterator[Run], size: int) -> Iterator[list[Run]]:
+    while batch := list(itertools.islice(runs, size)):
+        yield batch
+
+
+def _run(
+    plan: Plan, source: Node, slices: Array, tiling: Tiling, batch: list[Run], scale: Scale, channels_last: bool
+) -> Array:
+    """Return the outputs of some runs, (runs, fragments, f, *out)."""
+    # What lies outside of the image is 0, and so are the runs that fill up a batch of fixed size.
+    fixed = source.shape["b"] if getattr(source, "hardcoded_shape", False) else None
+    count = max(len(batch), fixed or 0)
+    inputs = np.zeros((count, slices.shape[0], *tiling.patch), np.float32)
+    for i, (z, tile, shift) in enumerate(batch):
+        corner = [a + b for a, b in zip(tile, shift, strict=True)]
+        region = [slice(a, a + p) for a, p in zip(corner, tiling.patch, strict=True)]
+        window = slices[:, z, *region]
+        if window.size:
+            inputs[i][:, *(slice(n) for n in window.shape[1:])] = scale(window)
+    parameter = next((p for node in plan.nodes for p in node.operation.parameters()), torch.empty(0))
+    tensor = torch.from_numpy(inputs).to(parameter.device, parameter.dtype)
+    if channels_last:
+        tensor = tensor.to(memory_format=torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d)
+    values = to_numpy(plan.run([tensor])[0])
+    fragments = values.reshape(len(tiling.fragments), count, *values.shape[1:])
+    return fragments.swapaxes(0, 1)[: len(batch)]
+
+
+def _place(out: Array, fragments: Array, tiling: Tiling, run: Run) -> None:
+    """Write the fragments of one run to where they belong in the output (f, ...)."""
+    _, tile, shift = run
+    for place, values in zip(tiling.fragments, fragments, strict=True):
+        to: list[slice] = [slice(None)]
+        source: list[slice] = [slice(None)]
+        for a, b, c, n, s, end in zip(tile, shift, place, tiling.out, tiling.strides, out.shape[1:], strict=True):
+            first = a + b + c
+            count = min(n, max(0, -((first - end) // s)))
+            to.append(slice(first, first + count * s, s))
+            source.append(slice(count))
+        out[tuple(to)] = values[tuple(source)]
