@@ -339,10 +339,11 @@ def _run(
     inputs = np.zeros((count, slices.shape[0], *tiling.patch), np.float32)
     for i, (z, tile, shift) in enumerate(batch):
         corner = [a + b for a, b in zip(tile, shift, strict=True)]
-        region = [slice(a, a + p) for a, p in zip(corner, tiling.patch, strict=True)]
-        window = slices[:, z, *region]
+        region = tuple(slice(a, a + p) for a, p in zip(corner, tiling.patch, strict=True))
+        window = slices[:, z][(slice(None), *region)]
         if window.size:
-            inputs[i][:, *(slice(n) for n in window.shape[1:])] = scale(window)
+            filled = tuple(slice(n) for n in window.shape)
+            inputs[i][filled] = scale(window)
     parameter = next((p for node in plan.nodes for p in node.operation.parameters()), torch.empty(0))
     tensor = torch.from_numpy(inputs).to(parameter.device, parameter.dtype)
     if channels_last:
