@@ -6,6 +6,7 @@ from .conv import Conv
 from .cropping import Crop, Pad
 from .focal import FocalNLL
 from .fragments import FragmentsToDense
+from .freezing import freeze, unfreeze
 from .gaussian import GaussianAEVBPrior, GaussianRV
 from .initialisation import initweights
 from .inputs import Input, Input_like
@@ -20,12 +21,14 @@ from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
 from .reshaping import Reshape
+from .rewriting import rebuild_model
 from .scan import Scan, ScanN, ScanOutput, scansplit
 from .shape import TaggedShape
 from .softmax import OneHot, Softmax
 from .split import FromTensor, split
 from .stereographic import StereographicMap
 from .storage import load_model, save_model
+from .surgery import rebuild_decoder, replace_with_input
 from .upconv import UpConv
 from .values import InitialState_like, ValueNode
 from .variables import Variable
@@ -76,9 +79,14 @@ __all__ = [
     "UpConvMerge",
     "ValueNode",
     "Variable",
+    "freeze",
     "initweights",
     "load_model",
+    "rebuild_decoder",
+    "rebuild_model",
+    "replace_with_input",
     "save_model",
     "scansplit",
     "split",
+    "unfreeze",
 ]

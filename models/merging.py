@@ -290,7 +290,9 @@ def _check_alike(node: Node, shapes: Sequence[TaggedShape], but: str | None = No
             raise misfit(node, f"{pair} have unlike axes.")
         for tag, n, m in zip(a.tags, a.shape, b.shape, strict=True):
             if tag != but and n != m and None not in (n, m):
-                raise misfit(node, f"{pair} differ on axis {tag}: {n} and {m}; both must have the same size.")
+                axis = tag if tag in a.spatial_tags else None
+                message = f"{pair} differ on axis {tag}: {n} and {m}; both must have the same size."
+                raise misfit(node, message, axis)
         if a.strides != b.strides:
             raise misfit(
                 node, f"{pair} have unlike strides, {a.strides} and {b.strides}; UpConvMerge brings them together."

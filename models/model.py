@@ -15,6 +15,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
+from .fitting import centred_geometry
 from .inputs import Input
 from .network import Network
 from .node import Node, NodeDescription, to_numpy
@@ -137,18 +138,7 @@ class Model:
                     self.prediction_node.name,
                 )
             return
-        fov, centre = [], []
-        for tag, n_in, n_out, stride in zip(
-            raw.spatial_tags, raw.spatial_shape, shape.spatial_shape, shape.strides, strict=True
-        ):
-            difference = (n_in or 0) - (stride * ((n_out or 1) - 1) + 1)
-            if difference % 2:
-                raise ShapeError(
-                    f"The output {self.prediction_node.name!r} {shape.text} can't be centred in the input "
-                    f"{raw.text}: on axis {tag} it leaves {difference:g} voxels, which is odd."
-                )
-            fov.append(int(difference))
-            centre.append(difference / 2)
+        fov, centre = centred_geometry(self.prediction_node.name, shape, raw)
         for node in (self.prediction_node, self.target_node):
             if node is not None and node.shape.spatial_tags == shape.spatial_tags:
                 for i, f in enumerate(fov):

@@ -18,7 +18,9 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
-from .graph import Foreign, Graph, graph_of, make_model, node_classes, tensors_of
+from .graph import Graph, graph_of, node_classes, tensors_of
+from .remaking import Foreign, make_model
+from .rewriting import rebuild_model
 
 if TYPE_CHECKING:
     from .model import Model
@@ -112,6 +114,7 @@ def load_model(
     allow_nan: bool = False,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     modules: Mapping[str, nn.Module] | None = None,
+    **rewrites: Any,
 ) -> Model:
     """Read a model that `save_model` wrote, by calling the constructors of its nodes again.
 
@@ -125,6 +128,8 @@ def load_model(
     modules : mapping of str to Module, optional
         For each `Module` node, by its name, a torch module of the same architecture. It becomes part of the model
         and gets the stored weights.
+    **rewrites
+        What to change at once: all keywords of `rebuild_model`, as ``imposed_patch_size=(32, 160, 160)``.
 
     Returns
     -------
@@ -160,7 +165,7 @@ def load_model(
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     model.extra = extra
-    return model
+    return rebuild_model(model, **rewrites) if rewrites else model
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

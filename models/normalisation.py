@@ -1,0 +1,96 @@
+"""Batch normalisation taken out of a model, held fast, or folded into weights."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from elektronn_tui.errors import ModelError, did_you_mean
+
+from .graph import Graph, NodeRecord
+from .layer import Layer, LayerOperation
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["replace_normalisation"]
+
+logger = logging.getLogger(__name__)
+
+WAYS = ("remove", "predict", "const", "fold")
+STATISTICS = ("gamma", "mean", "std", "updates")
+
+
+def replace_normalisation(
+    model: Model, graph: Graph, tensors: dict[str, torch.Tensor], way: str
+) -> dict[str, torch.Tensor]:
+    """Change `graph` and return its tensors; see ``replace_bn`` of `rebuild_model`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such way, or a layer that must be folded can't be.
+    """
+    if way not in WAYS:
+        raise ModelError(f"replace_bn must be False or one of {', '.join(WAYS)}, not {way!r}.{did_you_mean(way, WAYS)}")
+    tensors = dict(tensors)
+    for record in graph.nodes:
+        layer = model[record.name]
+        if not isinstance(layer, Layer) or not layer.batch_normalisation:
+            continue
+        this = way
+        if way == "fold" and (why := _obstacle(model, layer)):
+            logger.warning("%s keeps its batch normalisation, with constant statistics: %s", layer.title, why)
+            this = "const"
+        if this in ("predict", "const"):
+            record.arguments["batch_normalisation"] = "predict"
+            tensors.pop(f"{record.name}.updates", None)
+            for key in ("gamma", "mean", "std"):
+                if f"{record.name}.{key}" in tensors:
+                    record.arguments[key] = {"$given": "const" if this == "const" else None}
+                    if this == "predict":
+                        record.arguments.pop(key)
+            record.frozen = [key for key in record.frozen if key not in STATISTICS]
+            continue
+        if this == "fold":
+            _fold(layer, record, tensors)
+        record.arguments["batch_normalisation"] = False
+        record.frozen = [key for key in record.frozen if key not in STATISTICS]
+        for key in STATISTICS:
+            tensors.pop(f"{record.name}.{key}", None)
+            record.arguments.pop(key, None)
+    return tensors
+
+
+def _obstacle(model: Model, layer: Layer) -> str | None:
+    """Return why a layer's normalisation can't be folded into its weights, or None."""
+    own = {id(parameter) for key, parameter in layer.params.items() if key in ("w", "b")}
+    users = [n.name for n in model.nodes.values() if n is not layer and own & {id(p) for p in n._tensors().values()}]
+    if users or len(own) < 2:
+        return f"its weights are shared{' with ' + ', '.join(users) if users else ''}."
+    if max(getattr(layer, "pool_shape", (1,))) > 1 and _pools(layer) and bool((layer.params["gamma"] < 0).any()):
+        return "it pools before it normalises, and a negative gamma turns a maximum into a minimum."
+    return None
+
+
+def _pools(layer: Layer) -> bool:
+    return getattr(layer.operation, "max_pool", None) is not None
+
+
+def _fold(layer: Layer, record: NodeRecord, tensors: dict[str, torch.Tensor]) -> None:
+    operation = layer.operation
+    assert isinstance(operation, LayerOperation)
+    with torch.no_grad():
+        scale = operation.gamma / (operation.std.square() + 1e-12).sqrt()
+        # Features are the last axis of matrices and the first of filters.
+        matrix = operation.w.ndim == 2
+        w = operation.w * (scale if matrix else scale.reshape(-1, *(1,) * (operation.w.ndim - 1)))
+        b = operation.b.clone()
+        shift = operation.mean * scale
+        if operation.has_slope:
+            b[:, 0] -= shift
+        else:
+            b -= shift
+    tensors[f"{record.name}.w"], tensors[f"{record.name}.b"] = w, b
