@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from .training.experiment import Experiment as Experiment
     from .training.experiment import Optimiser as Optimiser
     from .training.experiment import load_experiment as load_experiment
+    from .training.schedules import Alternate as Alternate
     from .training.schedules import Cosine as Cosine
     from .training.schedules import Linear as Linear
+    from .training.schedules import OneCycle as OneCycle
+    from .training.schedules import Polynomial as Polynomial
     from .training.schedules import StepDecay as StepDecay
     from .training.schedules import Values as Values
+    from .training.schedules import WarmUp as WarmUp
 
 __version__ = "0.1.0"
 
@@ -29,17 +33,21 @@ if not (_here / "models").is_dir() and (_here.parent / "models" / "__init__.py")
     __path__.append(str(_here.parent))  # a checkout whose links were lost
 
 _PUBLIC = {
+    "Alternate": "training.schedules",
     "Arrays": "training.arrays",
     "Cosine": "training.schedules",
     "DemoData": "training.datasets",
     "ElektronnError": "errors",
     "Experiment": "training.experiment",
     "Linear": "training.schedules",
+    "OneCycle": "training.schedules",
     "Optimiser": "training.experiment",
+    "Polynomial": "training.schedules",
     "StepDecay": "training.schedules",
     "Values": "training.schedules",
     "VolumeData": "training.datasets",
     "Volumes": "training.datasets",
+    "WarmUp": "training.schedules",
     "load_experiment": "training.experiment",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -17,6 +17,7 @@ from .datasets import DemoData, VolumeData
 from .examples import experiment_file
 from .hyperparameters import Optimiser
 from .schedules import Schedule
+from .schedules.elektronn2 import as_schedule
 from .settings import from_text, plain, replaced, setting, settings
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def _optimiser(value: Any) -> str | None:
 
 
 def _schedules(value: Any) -> str | None:
-    good = isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(schedule, Schedule) for name, schedule in value.items()
-    )
+    good = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
     return None if good else "a dictionary such as {'lr': StepDecay(0.995)}"
 
 
@@ -212,6 +211,11 @@ class Experiment:
         default_factory=dict, type="object", help="values of controls that the network brings, at start"
     )
     file: str | None = setting(default=None, type="path", optional=True, help="where it was read from")
+
+    def check_together(self) -> None:
+        """Read schedules that are written as ELEKTRONN2 did."""
+        made = {name: as_schedule(name, schedule) for name, schedule in self.schedules.items()}
+        object.__setattr__(self, "schedules", {name: one for name, one in made.items() if one is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings with their defaults, as values that JSON carries."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
 
 from .controls import Control, Controls
 from .experiment import Experiment
-from .hyperparameters import Optimiser
+from .hyperparameters import USES, Optimiser
+from .schedules import Schedule, Values, elektronn2
 from .settings import live_control
 
 if TYPE_CHECKING:
@@ -55,9 +57,37 @@ def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
         _start_with(controls, name, value)
     for name, schedule in experiment.schedules.items():
         try:
-            controls.set_schedule(name, schedule)
-        except ControlError as error:
+            _schedule(controls, name, schedule)
+        except (ControlError, ExperimentError) as error:
             raise ExperimentError(f"schedules: {error}") from error
+
+
+def _schedule(controls: Controls, wanted: str, schedule: Schedule) -> None:
+    """Let a schedule drive a control, or all that a pattern such as ``*.dropout_rate`` means."""
+    if wanted == "mom" and "momentum" not in USES[controls["optimiser"].get()]:
+        raise ExperimentError(
+            f"mom: {controls['optimiser'].get()} has no momentum; drive 'betas' with values such as "
+            "Values([(1000, (0.9, 0.999))])"
+        )
+    pattern = elektronn2.CONTROLS.get(wanted, wanted)
+    if "*" not in pattern or pattern in controls:
+        return controls.set_schedule(pattern, schedule)
+    names = [name for name in controls.names() if fnmatchcase(name, pattern)]
+    if not names:
+        raise ExperimentError(f"{wanted}: no control is called like {pattern}. Known: {', '.join(controls.names())}")
+    for k, name in enumerate(names):
+        controls.set_schedule(name, _for_one(schedule, k, len(names)) if controls[name].type == "float" else schedule)
+
+
+def _for_one(schedule: Schedule, k: int, n: int) -> Schedule:
+    """Return the schedule of the k-th of `n` controls: values are listed for each, or one for all."""
+    if not isinstance(schedule, Values) or not any(isinstance(value, Sequence) for _, value in schedule.values):
+        return schedule
+    for step, value in schedule.values:
+        if isinstance(value, Sequence) and len(value) != n:
+            raise ExperimentError(f"step {step}: there are {len(value)} values; it must be {n}, one for each control")
+    values = [(step, value[k] if isinstance(value, Sequence) else value) for step, value in schedule.values]
+    return dataclasses.replace(schedule, values=values)
 
 
 def _start_with(controls: Controls, name: str, value: Any) -> None:

@@ -61,7 +61,8 @@ def test_defaults_fill_what_is_not_given():
         (lambda: experiment(warp=1.5), "warp: 1.5 is not allowed; it must be ≥ 0 and ≤ 1"),
         (lambda: experiment(on_nan="puase"), "Did you mean 'pause'?"),
         (lambda: experiment(max_runtime=math.inf), "max_runtime: inf is not allowed; it must be finite"),
-        (lambda: experiment(schedules={"lr": 0.5}), "it must be a dictionary such as {'lr': StepDecay(0.995)}"),
+        (lambda: experiment(schedules=[0.5]), "it must be a dictionary such as {'lr': StepDecay(0.995)}"),
+        (lambda: experiment(schedules={"lr": 0.5}), "schedules: lr: 0.5 is not allowed; it must be a schedule such as"),
         (lambda: experiment(optimiser="Adam"), "optimiser: 'Adam' is not allowed; it must be Optimiser(...)"),
         (
             lambda: experiment(preview_shape=(1, 2)),

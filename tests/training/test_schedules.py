@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,7 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elektronn_tui.errors import ExperimentError
-from elektronn_tui.training.schedules import Cosine, Linear, StepDecay, Values, schedule_from_dict
+from elektronn_tui.training.controls import Control, Controls
+from elektronn_tui.training.schedules import (
+    SCHEDULES,
+    Alternate,
+    Cosine,
+    Linear,
+    OneCycle,
+    Polynomial,
+    StepDecay,
+    Values,
+    WarmUp,
+    schedule_from_dict,
+)
+from elektronn_tui.training.schedules.elektronn2 import as_schedule
 
 steps = st.integers(1, 10_000)
 rates = st.floats(1e-6, 10.0)
@@ -70,7 +84,18 @@ def test_cosine_is_its_closed_form(step, start, end, warmup, length):
 
 @given(
     st.sampled_from(
-        [StepDecay(0.9, 10), Linear(1.0, 0.1, 500), Cosine(1.0, 0.1, 500, 20), Values([(5, 0.5), (90, 0.25)])]
+        [
+            StepDecay(0.9, 10),
+            Linear(1.0, 0.1, 500),
+            Cosine(1.0, 0.1, 500, 20),
+            Values([(5, 0.5), (90, 0.25)]),
+            Values([(5, 0.5), (90, 0.25)], factor=0.9, every=10),
+            Polynomial(1.0, 0.1, 500, 2.0),
+            OneCycle(1.0, 500),
+            WarmUp(100, StepDecay(0.9, 30)),
+            WarmUp(600),
+            Alternate([1.0, 2.0], 7),
+        ]
     ),
     st.integers(1, 450),
     st.floats(1e-3, 5.0),
@@ -93,7 +118,17 @@ def test_continued_decay_keeps_its_pace():
 
 @pytest.mark.parametrize(
     "schedule",
-    [StepDecay(0.9, 7), Linear(None, 0.0, 10), Values([(3, [1.0, 2.0]), (4, True)]), Cosine(1.0, 0.0, 10, 3)],
+    [
+        StepDecay(0.9, 7),
+        Linear(None, 0.0, 10),
+        Values([(3, [1.0, 2.0]), (4, True)]),
+        Values([(3, 1.0)], factor=0.9, every=5),
+        Cosine(1.0, 0.0, 10, 3),
+        Polynomial(None, 0.0, 10),
+        OneCycle(None, 10),
+        WarmUp(3, WarmUp(4, Linear(1.0, 0.0, 9))),
+        Alternate([[0.0, 1.0], [1.0, 0.0]], 2),
+    ],
 )
 def test_round_trip_through_plain_values(schedule):
     assert schedule_from_dict(schedule.to_dict()) == schedule
@@ -112,9 +147,158 @@ def test_round_trip_through_plain_values(schedule):
         (lambda: Values([(5, 1.0, 2.0)]), "must be a pair"),
         (lambda: Values([(5, math.inf)]), "must be a finite number"),
         (lambda: Cosine(1.0, 0.0, 10, 10), "must be less than steps=10"),
+        (lambda: Values([(5, True)], factor=0.5), "value at step 5=True is not allowed"),
+        (lambda: Values([(5, 1.0)], factor=0), "factor=0 is not allowed"),
+        (lambda: Polynomial(1.0, 0.0, 10, 0), "power=0 is not allowed"),
+        (lambda: OneCycle(1.0, 10, rise=1), "rise=1 is not allowed; it must be > 0 and < 1"),
+        (lambda: OneCycle(1.0, 10, last=0), "last=0 is not allowed"),
+        (lambda: WarmUp(0), "steps=0 is not allowed"),
+        (lambda: WarmUp(5, 0.1), "then=0.1 is not allowed; it must be a schedule"),
+        (lambda: Alternate([1.0]), "it must be a list of values"),
         (lambda: schedule_from_dict({"kind": "Cosin"}), "Did you mean 'Cosine'"),
     ],
 )
 def test_wrong_arguments_say_what_is_allowed(make, message):
     with pytest.raises(ExperimentError, match=message):
         make()
+
+
+@given(steps, st.integers(2, 5000), rates, rates, st.floats(0.2, 4.0))
+def test_polynomial_is_its_closed_form(step, length, start, end, power):
+    value = Polynomial(None, end, length, power).value(step, start)
+    done = min((step - 1) / (length - 1), 1.0)
+    assert math.isclose(value, end + (start - end) * (1 - done) ** power, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_one_cycle_rises_to_its_peak_and_ends_below_its_start():
+    cycle = OneCycle(None, 101, rise=0.3, first=0.1, last=0.01)
+    curve = [cycle.value(step, 2.0) for step in range(1, 121)]
+    assert math.isclose(curve[0], 0.2)
+    assert math.isclose(curve[30], 2.0)  # step 31, three tenths of the way
+    assert math.isclose(curve[100], 0.02)
+    assert curve[100:] == [curve[100]] * 20
+    assert all(a < b for a, b in itertools.pairwise(curve[:31]))
+    assert all(a > b for a, b in itertools.pairwise(curve[30:101]))
+    assert math.isclose(curve[15], (0.2 + 2.0) / 2)  # half a cosine
+
+
+def test_warm_up_grows_into_another_schedule():
+    warm = WarmUp(4, StepDecay(0.5, 3))
+    assert [warm.value(step, 8.0) for step in range(1, 8)] == [2.0, 4.0, 6.0, 4.0, 4.0, 4.0, 2.0]
+    assert [WarmUp(4).value(step, 8.0) for step in (1, 4, 9)] == [2.0, 8.0, 8.0]
+
+
+def test_values_may_take_turns_and_keep_their_type():
+    turns = Alternate([True, [0.5, 1.0], 3], every=2)
+    assert [turns.value(step, None) for step in range(1, 8)] == [True, True, (0.5, 1.0), (0.5, 1.0), 3, 3, True]
+
+
+def test_listed_values_may_decay_in_between():
+    values = Values([(4, 10.0), (8, 2.0)], factor=0.5, every=2)
+    assert [values.value(step, 8.0) for step in range(1, 11)] == [8, 8, 4, 10, 10, 5, 5, 2, 2, 1]
+
+
+@pytest.mark.parametrize("cls", SCHEDULES.values())
+def test_every_schedule_stays_within_its_extremes(cls):
+    examples = {
+        "StepDecay": (0.9, 3),
+        "Linear": (2.0, 0.5, 20),
+        "Polynomial": (2.0, 0.5, 20),
+        "Values": ([(3, 2.0), (9, 4.0)], 0.5, 2),
+        "Alternate": ([1.0, 3.0],),
+        "Cosine": (2.0, 0.5, 20, 4),
+        "OneCycle": (2.0, 20, 0.3, 1.5, 0.1),
+        "WarmUp": (5, Linear(2.0, 0.5, 20)),
+    }
+    schedule = cls(*examples[cls.__name__])
+    curve = [schedule.value(step, 1.5) for step in range(1, 40)]
+    assert min(schedule.extremes(1.5)) <= min(curve)
+    assert max(curve) <= max(schedule.extremes(1.5))
+    assert schedule.describe()
+    held = {"rate": 1.5}
+    controls = Controls()
+    controls.add(
+        Control(name="rate", type="float", get=lambda: held["rate"], set=lambda v: held.update(rate=v), minimum=0)
+    )
+    controls.set_schedule("rate", schedule)
+    used = []
+    for step in range(1, 40):
+        controls.apply_schedules(step)
+        used.append(held["rate"])
+    assert used == curve
+
+
+# --- as ELEKTRONN2 writes them ----------------------------------------------------------------------
+
+
+def test_elektronn2_s_dictionaries():
+    assert as_schedule("lr", {"dec": 0.995}) == StepDecay(0.995, 1000)
+    assert as_schedule("lr", {"lindec": [4500, 1e-3]}) == Linear(1e-3, 0.0, 4500)
+    assert as_schedule("lr", {"updates": [(8000, 1e-4), (0, 1e-3)]}) == Values([(1, 1e-3), (8000, 1e-4)])
+    assert as_schedule("lr", {"dec": 0.9, "updates": [(10, 0.5)]}) == Values([(10, 0.5)], 0.9, 1000)
+    assert as_schedule("w", {"permut": [500, [0.0, 1.0]]}) == Alternate([0.0, 1.0], 500)
+    assert as_schedule("lr", {"dec": None}) is as_schedule("lr", {}) is as_schedule("lr", None) is None
+    assert as_schedule("lr", StepDecay(0.5)) == StepDecay(0.5)
+
+
+def test_its_line_reaches_its_end_for_any_length():
+    line = as_schedule("lr", {"lindec": [1500, 3.0]})
+    assert (line.value(1, 0.0), line.value(1500, 0.0)) == (3.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"decay": 0.9}, "schedules: lr: no schedule is called 'decay'; known: dec, lindec, updates, permut"),
+        ({"dec": 0.9, "lindec": [1, 1]}, "dec and lindec don't go together"),
+        ({"dec": "fast"}, "factor='fast' is not allowed"),
+        ({"lindec": 5}, r"lindec: 5 is not allowed; it must be a pair such as \[40000"),
+        ({"updates": [5, 1e-3]}, "each entry must be a pair"),
+        ({"updates": [(5, 1e-3), (5, 1e-4)]}, "the steps must rise"),
+        (0.9, "schedules: lr: 0.9 is not allowed; it must be a schedule such as"),
+    ],
+)
+def test_its_dictionaries_are_checked(description, message):
+    with pytest.raises(ExperimentError, match=message):
+        as_schedule("lr", description)
+
+
+def test_its_names_drive_all_nodes(make_session, make_experiment):
+    from elektronn_tui.models import AggregateLoss, Conv, Input, Input_like, Model, MultinoulliNLL, Softmax
+    from elektronn_tui.training.experiment import Optimiser
+    from elektronn_tui.training.runner import build
+
+    def create_model():
+        raw = Input((1, 1, 3, 15, 15), "b,f,z,y,x", name="raw")
+        out = Conv(Conv(raw, 2, (1, 5, 5), dropout_rate=0.5), 2, (3, 3, 3), dropout_rate=0.5)
+        probs = Softmax(Conv(out, 2, (1, 1, 1), activation_func="lin"), name="probs")
+        target = Input_like(probs, override_f=1, dtype="int64", name="target")
+        nll = [MultinoulliNLL(probs, target, target_is_sparse=True) for _ in range(2)]
+        return Model(input_node=raw, target_node=target, loss_node=AggregateLoss(nll), prediction_node=probs)
+
+    schedules = {
+        "dropout_rates": {"updates": [(2, [0.25, 0.125]), (3, 0.0)]},
+        "mom": {"dec": 0.5},
+        "mixing": {"updates": [(2, [0.25, 0.75])]},
+        "lr": {"lindec": [3, 0.5]},
+    }
+    session = make_session()
+    build(make_experiment(model=create_model, optimiser=Optimiser("SGD"), schedules=schedules), session).run()
+    controls = session.controls
+    driven = {name for name in controls if controls.driven(name)}
+    mixing = next(name for name in controls if name.endswith(".mixing"))
+    assert driven == {"conv.dropout_rate", "conv1.dropout_rate", "momentum", mixing, "lr"}
+    rates = [controls.scheduled(f"{node}.dropout_rate", 2) for node in ("conv", "conv1")]
+    assert rates == [0.25, 0.125]
+    assert controls.scheduled("conv1.dropout_rate", 3) == 0.0
+    assert controls[mixing].get() == (0.25, 0.75)
+    assert controls["lr"].get() == 0.0
+    for wrong, message in [
+        ({"dropout_rates": {"updates": [(2, [0.1])]}}, "there are 1 values; it must be 2"),
+        ({"*.gamma": StepDecay(0.5)}, r"no control is called like \*.gamma"),
+        ({"gradnet_rates": {"dec": 0.9}}, "no control is called like"),
+    ]:
+        with pytest.raises(ExperimentError, match=message):
+            build(make_experiment(model=create_model, schedules=wrong), make_session(message[-9:]))
+    with pytest.raises(ExperimentError, match="mom: Adam has no momentum"):
+        build(make_experiment(schedules={"mom": {"dec": 0.5}}), make_session("adam"))
