@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
+from .description import description_of
+from .evaluation import Evaluation
 from .fitting import centred_geometry
 from .inputs import Input
+from .live_values import LiveValues
 from .network import Network
-from .node import Node, NodeDescription, to_numpy
+from .node import Node, NodeDescription
 from .plan import Plan, walk
+from .roles import find_node, node_list, of_kind, unique_names
 
 __all__ = ["Model"]
 
 logger = logging.getLogger(__name__)
 
 
-class Model:
+class Model(Evaluation, LiveValues):
     """A network with named nodes and the roles that training and prediction need.
 
     Nodes get unique names: a wanted name that is taken is counted up (``conv, conv1, conv2, ...``); names that
@@ -35,7 +36,7 @@ class Model:
     Parameters
     ----------
     input_node : Input
-        Where raw images come in.
+        Where raw images come in. All roles take nodes, or names of nodes that others of the given nodes need.
     target_node : Input, optional
         Where targets come in.
     loss_node : Node, optional
@@ -70,34 +71,52 @@ class Model:
 
     def __init__(
         self,
-        input_node: Node,
-        target_node: Node | None = None,
-        loss_node: Node | None = None,
-        prediction_node: Node | None = None,
-        prediction_ext: Sequence[Node] | None = None,
-        error_node: Node | None = None,
-        debug_outputs: Sequence[Node] | None = None,
+        input_node: Node | str,
+        target_node: Node | str | None = None,
+        loss_node: Node | str | None = None,
+        prediction_node: Node | str | None = None,
+        prediction_ext: Sequence[Node | str] | None = None,
+        error_node: Node | str | None = None,
+        debug_outputs: Sequence[Node | str] | None = None,
         name: str = "model",
         scaling: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.scaling = scaling
         self.extra: dict[str, str] = {}
-        self.prediction_ext = _node_list("prediction_ext", prediction_ext)
-        self.debug_outputs = _node_list("debug_outputs", debug_outputs)
-        self.input_node = _of_kind("input_node", input_node, Input)
-        self.target_node = None if target_node is None else _of_kind("target_node", target_node, Input)
-        self.loss_node = None if loss_node is None else _of_kind("loss_node", loss_node, Node)
-        self.error_node = None if error_node is None else _of_kind("error_node", error_node, Node)
+        singles: dict[str, Any] = {
+            "input_node": input_node,
+            "target_node": target_node,
+            "loss_node": loss_node,
+            "prediction_node": prediction_node,
+            "error_node": error_node,
+        }
+        lists: dict[str, Any] = {"prediction_ext": prediction_ext, "debug_outputs": debug_outputs}
+        given = [value for value in singles.values() if isinstance(value, Node)]
+        for values in lists.values():
+            given += [value for value in values if isinstance(value, Node)] if isinstance(values, list | tuple) else []
+        input_node, target_node, loss_node, prediction_node, error_node = (
+            find_node(role, value, given) for role, value in singles.items()
+        )
+        prediction_ext, debug_outputs = (
+            [find_node(role, value, given) for value in values] if isinstance(values, list | tuple) else values
+            for role, values in lists.items()
+        )
+        self.prediction_ext = node_list("prediction_ext", prediction_ext)
+        self.debug_outputs = node_list("debug_outputs", debug_outputs)
+        self.input_node = of_kind("input_node", input_node, Input)
+        self.target_node = None if target_node is None else of_kind("target_node", target_node, Input)
+        self.loss_node = None if loss_node is None else of_kind("loss_node", loss_node, Node)
+        self.error_node = None if error_node is None else of_kind("error_node", error_node, Node)
         if prediction_node is None:
             prediction_node = loss_node or next(iter(self.prediction_ext), None)
         if prediction_node is None:
             raise ModelError("A model needs a prediction_node or a loss_node.")
-        self.prediction_node = _of_kind("prediction_node", prediction_node, Node)
+        self.prediction_node = of_kind("prediction_node", prediction_node, Node)
         roles = [self.input_node, self.prediction_node, self.target_node, self.loss_node, self.error_node]
         nodes = walk([n for n in (*roles, *self.prediction_ext, *self.debug_outputs) if n is not None])
         self._check_roles()
-        self.nodes: dict[str, Node] = _named(nodes)
+        self.nodes: dict[str, Node] = unique_names(nodes)
         self._designate_prediction()
         plan = Plan([self.prediction_node])
         self.module = Network(
@@ -150,16 +169,6 @@ class Model:
         """Number of trainable numbers."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.module.parameters(), torch.empty(0)).device
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """All live values, keyed ``<node>.<variable>``; see `Variable`."""
-        return {f"{node.name}.{k}": v for node in self.nodes.values() for k, v in node.variables.items()}
-
     def __getitem__(self, key: str | int) -> Node:
         """Return a node by name or by its place in the order of computation."""
         if isinstance(key, int):
@@ -167,6 +176,16 @@ class Model:
         if key not in self.nodes:
             raise KeyError(f"There is no node {key!r} in this model.{did_you_mean(key, self.nodes)}")
         return self.nodes[key]
+
+    def children(self, node: Node | str) -> dict[str, Node]:
+        """Return the nodes of this model that take a node's values, by name. Nodes themselves know parents only."""
+        wanted = self[node] if isinstance(node, str) else node
+        return {name: other for name, other in self.nodes.items() if wanted in other.parents}
+
+    def all_children(self, node: Node | str) -> dict[str, Node]:
+        """Return all descendants of a node in this model and the node itself, by name, parents first."""
+        wanted = self[node] if isinstance(node, str) else node
+        return {name: other for name, other in self.nodes.items() if wanted in walk([other])}
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -204,39 +223,6 @@ class Model:
         if self._memory_format is not None:
             inputs = [_as_format(x, self._memory_format) for x in inputs]
         return plan.run(inputs)
-
-    def predict(self, *arrays: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the prediction for arrays of its inputs, in evaluation mode."""
-        return self.prediction_node(*arrays)
-
-    def predict_dense(
-        self,
-        raw_img: npt.ArrayLike,
-        as_uint8: bool = False,
-        pad_raw: bool = False,
-        *,
-        patch_shape: Sequence[int] | None = None,
-        batch_size: int = 1,
-    ) -> npt.NDArray[Any]:
-        """Return the prediction at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
-
-        Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
-        were in training.
-        """
-        from elektronn_tui.data.scaling import Scaling
-
-        from .dense import predict_dense
-
-        return predict_dense(
-            self.prediction_node,
-            raw_img,
-            as_uint8,
-            pad_raw,
-            patch_shape=patch_shape,
-            batch_size=batch_size,
-            scale=None if self.scaling is None else Scaling.from_dict(self.scaling).apply,
-            channels_last=self._memory_format is not None,
-        )
 
     def train(self, mode: bool = True) -> Model:
         """Switch to training: dropout acts and batches are normalised by their own statistics."""
@@ -297,40 +283,6 @@ class Model:
         """Describe all nodes, parents before children."""
         return [node.describe() for node in self.nodes.values()]
 
-    def test_run(self) -> dict[str, npt.NDArray[Any]]:
-        """Send random numbers through all nodes, in evaluation mode, and return the values of all by name.
-
-        A node with several values is left out: those who pick one of them are there.
-
-        Raises
-        ------
-        ShapeError
-            If a node's values have another shape than it declares.
-        """
-        rng = np.random.default_rng(0)
-        nodes = list(self.nodes.values())
-        feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if isinstance(n, Input)}
-        floating = next((p.dtype for p in self.module.parameters()), torch.float32)
-        feeds = {k: x.to(self.device, floating if x.is_floating_point() else None) for k, x in feeds.items()}
-        values: dict[Node, torch.Tensor] = {}
-        training = self.module.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                for node in nodes:
-                    value = feeds[node.name] if node.is_source else node.operation(*(values[p] for p in node.parents))
-                    values[node] = value
-                    if node.several:
-                        continue  # those who pick one of them are checked
-                    declared = tuple(1 if n is None else n for n in node.shape.shape)
-                    if tuple(value.shape) != declared:
-                        raise ShapeError(
-                            f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}."
-                        )
-        finally:
-            self.train(training)
-        return {node.name: to_numpy(value) for node, value in values.items() if not node.several}
-
     def save(
         self,
         path: str | os.PathLike[str],
@@ -353,57 +305,18 @@ class Model:
 
         save_model(self, path, scaling=scaling, extra=extra)
 
+    @property
+    def description(self) -> str:
+        """A table of all nodes with the totals and roles; also what ``print(model)`` shows."""
+        return description_of(self)
+
+    def __str__(self) -> str:
+        return self.description if "module" in self.__dict__ else repr(self)
+
     def __repr__(self) -> str:
         if "module" not in self.__dict__:  # seen in the traceback of the constructor
             return "<Model (not finished)>"
         return f"<Model {self.name!r}: {len(self.nodes)} nodes, {self.param_count:,} parameters>"
-
-
-def _node_list(role: str, nodes: Sequence[Node] | None) -> list[Node]:
-    if nodes is None:
-        return []
-    if isinstance(nodes, Node) or not all(isinstance(node, Node) for node in nodes):
-        raise ModelError(f"{role} must be a list of nodes.")
-    return [_of_kind(role, node, Node) for node in nodes]
-
-
-def _of_kind(role: str, node: Any, kind: type[Node]) -> Node:
-    if not isinstance(node, kind):
-        what = node.title if isinstance(node, Node) else repr(node)
-        raise ModelError(f"{role} must be one {'Input' if kind is Input else 'node'}, not {what}.")
-    if node.several:
-        raise ModelError(f"{role} must have one value, but {node.title} has several; take one of its outputs.")
-    return node
-
-
-def _named(nodes: Sequence[Node]) -> dict[str, Node]:
-    """Give unique names: first to nodes that another model has named, then to those named by hand, then to the rest."""
-    taken: set[str] = set()
-    for node in nodes:
-        if node.__dict__.get("_final_name"):
-            if node.name in taken:
-                raise ModelError(f"Two models have each a node {node.name!r}: join their networks before naming.")
-            taken.add(node.name)
-    for explicit in (True, False):
-        for node in nodes:
-            if node.__dict__.get("_final_name") or ("name" in node.arguments) is not explicit:
-                continue
-            node.name = _free_name(node.name, taken)
-            taken.add(node.name)
-    for node in nodes:
-        node._final_name = True
-    return {node.name: node for node in nodes}
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    if wanted not in taken:
-        return wanted
-    match = re.fullmatch(r"(.*?)(\d*)", wanted, re.DOTALL)
-    assert match is not None
-    stem, number = match[1], int(match[2] or 0)
-    while f"{stem}{number + 1}" in taken:
-        number += 1
-    return f"{stem}{number + 1}"
 
 
 def _as_format(x: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:

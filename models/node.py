@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
+from elektronn_tui.errors import ModelError, ShapeError
 
+from .node_parameters import NodeParameters, to_numpy
 from .plan import Plan, fitting_input_sizes, walk
 from .shape import TaggedShape
 from .variables import Variable
@@ -67,7 +68,7 @@ def misfit(node: Node, message: str, axis: str | None = None) -> ShapeError:
     return error
 
 
-class Node:
+class Node(NodeParameters):
     """Base of all nodes. A graph is what its nodes refer to: there is no registry.
 
     A subclass calls ``super().__init__(parents, name)``, sets what describes it, and ends with
@@ -202,22 +203,6 @@ class Node:
         return f"{type(self).__name__} {self.name!r}" + (f" ({self.detail})" if self.detail else "")
 
     @property
-    def params(self) -> dict[str, torch.Tensor]:
-        """Own parameters by name, constant ones and running statistics too; shared ones are their owner's."""
-        shared = self.shared_params
-        return {k: v for k, v in self._tensors().items() if k not in shared and k != "updates"}
-
-    @property
-    def shared_params(self) -> dict[str, torch.Tensor]:
-        """Parameters that were given by another node."""
-        given = {id(parameter) for parameter in _parameters_in(self.__dict__.get("arguments", {}))}
-        return {k: v for k, v in self._tensors().items() if id(v) in given}
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        state = self.operation.state_dict(keep_vars=True)
-        return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-
-    @property
     def feature_names(self) -> tuple[str, ...] | None:
         """Names of the entries on the f axis, as those of classes; None if nobody has set them.
 
@@ -240,11 +225,6 @@ class Node:
         self.__dict__["_feature_names"] = names
 
     @property
-    def param_count(self) -> int:
-        """Number of own trainable numbers."""
-        return sum(v.numel() for v in self.params.values() if v.requires_grad)
-
-    @property
     def all_parents(self) -> dict[str, Node]:
         """All ancestors and the node itself, by name, parents first."""
         return {node.name: node for node in walk([self])}
@@ -254,33 +234,10 @@ class Node:
         """The sources that the node needs: the order of a call's arguments."""
         return [node for node in walk([self]) if node.is_source]
 
-    def get_param_values(self) -> dict[str, npt.NDArray[Any]]:
-        """Return copies of all own parameters, by name."""
-        return {k: to_numpy(v.detach()).copy() for k, v in self.params.items()}
-
-    def set_param_values(self, values: Mapping[str, npt.ArrayLike | torch.Tensor]) -> None:
-        """Set own parameters.
-
-        Raises
-        ------
-        ModelError
-            If a name is unknown or a shape differs.
-        """
-        params = self._tensors()
-        for name, value in values.items():
-            if name not in params:
-                raise ModelError(
-                    f"{self.title} has no parameter {name!r}, only {', '.join(params) or 'none'}."
-                    f"{did_you_mean(name, params)}"
-                )
-            tensor = torch.as_tensor(value)
-            if tensor.shape != params[name].shape:
-                raise ModelError(
-                    f"{self.title}: {name} has the shape {tuple(params[name].shape)}, "
-                    f"but {tuple(tensor.shape)} was given."
-                )
-            with torch.no_grad():
-                params[name].copy_(tensor)
+    @property
+    def all_computational_cost(self) -> int:
+        """Multiplications, roughly, of the node and all ancestors."""
+        return sum(node.computational_cost for node in walk([self]))
 
     @torch.no_grad()
     def __call__(self, *arrays: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -359,6 +316,51 @@ class Node:
             raise ShapeError(f"{self.title} declares the shape {declared}, but computes {output.shape}.")
         return output
 
+    def measure_exectime(
+        self, n_samples: int = 5, n_warmup: int = 4, print_info: bool = False, local: bool = True
+    ) -> float:
+        """Return the median time of this node's operation in ms, or with `local` off that of all ancestors as well.
+
+        Random numbers of the declared shapes are computed, an unknown size is 1. With `print_info` it is logged.
+        """
+        from .timing import measure_exectimes
+
+        times = measure_exectimes([self], n_samples, n_warmup)
+        result = times.get(self.name, 0.0) if local else sum(times.values())
+        if print_info:
+            logger.info("%s takes %.3f ms", self.title, result)
+        return result
+
+    @torch.no_grad()
+    def get_debug_outputs(self, *arrays: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Return named intermediate values of the operation, in evaluation mode.
+
+        An operation lists them by a method ``intermediate``, which takes what ``forward`` takes.
+
+        Parameters
+        ----------
+        *arrays : array_like
+            As of a call.
+        """
+        intermediate = getattr(self.operation, "intermediate", None)
+        if intermediate is None:
+            logger.warning("%s has no debug outputs", self.title)
+            return {}
+        parents = {parent: Plan([parent]) for parent in self.parents}
+        sources = self.input_nodes
+        if len(arrays) != len(sources):
+            raise ModelError(f"{self.title} needs {len(sources)} arrays, but got {len(arrays)}.")
+        given = dict(zip(sources, arrays, strict=True))
+        values = [
+            torch.from_numpy(parent(*(given[source] for source in plan.inputs))) for parent, plan in parents.items()
+        ]
+        training, device = self.operation.training, next(iter(self._tensors().values()), torch.empty(0)).device
+        self.operation.eval()
+        try:
+            return {k: to_numpy(v) for k, v in intermediate(*(value.to(device) for value in values)).items()}
+        finally:
+            self.operation.train(training)
+
     def describe(self) -> NodeDescription:
         """Return what there is to know of the node."""
         shape = self.shape
@@ -413,18 +415,6 @@ class Node:
         return "\n  ".join(lines)
 
 
-def _parameters_in(value: Any) -> Iterator[nn.Parameter]:
-    """Yield the parameters among arguments, however deep in lists and dictionaries."""
-    if isinstance(value, nn.Parameter):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _parameters_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _parameters_in(item)
-
-
 def _valid_name(name: str) -> str:
     # The name becomes an attribute of the module and a part of the keys of its state.
     if not isinstance(name, str) or not name or "." in name:
@@ -432,13 +422,6 @@ def _valid_name(name: str) -> str:
     if hasattr(nn.Module, name) or name == "training":
         raise ModelError(f"A node can't be called {name!r}: torch modules use that name themselves.")
     return name
-
-
-def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Return a tensor's values; numpy knows no bfloat16, so half precision becomes float32."""
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return tensor.detach().cpu().numpy()
 
 
 def _ops(cost: int) -> str:

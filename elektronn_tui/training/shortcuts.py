@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,43 +10,14 @@ import numpy as np
 import torch
 
 from elektronn_tui.errors import ElektronnError
+from elektronn_tui.models.statistics import Table
 
 from .checkpoints import load_weights
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Table", "console_namespace"]
-
-
-class Table:
-    """Mean, standard deviation and median of absolute values by name; prints as a table."""
-
-    def __init__(self, rows: Iterable[tuple[str, torch.Tensor | None]]) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
-        for name, tensor in rows:
-            if tensor is None:
-                continue
-            values = tensor.detach().float()
-            self.rows[name] = {
-                "shape": tuple(values.shape),
-                "mean": float(values.mean()),
-                "std": float(values.std(unbiased=False)),
-                "median_abs": float(values.abs().median()),
-            }
-
-    def __getitem__(self, name: str) -> dict[str, Any]:
-        return self.rows[name]
-
-    def __repr__(self) -> str:
-        width = max((len(name) for name in self.rows), default=4)
-        lines = [f"{'name':<{width}}  {'shape':<22}{'mean':>12}{'std':>12}{'median |x|':>12}"]
-        for name, row in self.rows.items():
-            shape = "×".join(map(str, row["shape"])) or "1"
-            lines.append(
-                f"{name:<{width}}  {shape:<22}{row['mean']:>12.4g}{row['std']:>12.4g}{row['median_abs']:>12.4g}"
-            )
-        return "\n".join(lines)
+__all__ = ["console_namespace"]
 
 
 def console_namespace(trainer: Trainer) -> dict[str, Any]:
@@ -57,9 +28,6 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         functions[function.__name__] = function
         return function
 
-    def parameters() -> list[tuple[str, torch.nn.Parameter]]:
-        return list(trainer.model.module.named_parameters())
-
     @shortcut
     def setlr(lr: float) -> None:
         """Set the learning rate; a schedule goes on from there."""
@@ -69,12 +37,12 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     @shortcut
     def paramstats() -> Table:
         """Mean, std and median of absolute values of every parameter."""
-        return Table(parameters())
+        return trainer.model.paramstats()
 
     @shortcut
     def gradstats() -> Table:
         """Return the same of the gradients of the last step."""
-        return Table((name, parameter.grad) for name, parameter in parameters())
+        return trainer.model.gradstats()
 
     @shortcut
     def actstats() -> Table:

@@ -160,7 +160,7 @@ class TestRoles:
         with pytest.raises(ModelError, match="needs a prediction_node or a loss_node"):
             Model(raw)
         with pytest.raises(ModelError, match="must be one node"):
-            Model(raw, prediction_node="conv")  # type: ignore[arg-type]
+            Model(raw, prediction_node=3)  # type: ignore[arg-type]
 
 
 class TestCompute:

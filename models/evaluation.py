@@ -1,0 +1,221 @@
+"""What a model computes: predictions, loss, gradients, activations, their statistics and times."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from elektronn_tui.errors import ModelError, ShapeError
+
+from .inputs import Input
+from .node import Node, to_numpy
+from .plan import Plan
+from .shape import TaggedShape
+from .statistics import Table
+from .timing import measure_exectimes
+
+__all__ = ["Evaluation"]
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation:
+    """The part of `Model` that evaluates. A batch is one array for each source of the loss, in their order."""
+
+    nodes: dict[str, Node]
+    module: nn.Module
+    input_node: Node
+    loss_node: Node | None
+    prediction_node: Node
+    prediction_ext: list[Node]
+    scaling: dict[str, Any] | None
+    compute: Callable[..., list[torch.Tensor]]
+    _memory_format: torch.memory_format | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters(), torch.empty(0)).device
+
+    def predict(self, *arrays: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the prediction for arrays of its inputs, in evaluation mode."""
+        return self.prediction_node(*arrays)
+
+    def predict_dense(
+        self,
+        raw_img: npt.ArrayLike,
+        as_uint8: bool = False,
+        pad_raw: bool = False,
+        *,
+        patch_shape: Sequence[int] | None = None,
+        batch_size: int = 1,
+    ) -> npt.NDArray[Any]:
+        """Return the prediction at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
+
+        Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
+        were in training.
+        """
+        from elektronn_tui.data.scaling import Scaling
+
+        from .dense import predict_dense
+
+        return predict_dense(
+            self.prediction_node,
+            raw_img,
+            as_uint8,
+            pad_raw,
+            patch_shape=patch_shape,
+            batch_size=batch_size,
+            scale=None if self.scaling is None else Scaling.from_dict(self.scaling).apply,
+            channels_last=self._memory_format is not None,
+        )
+
+    def predict_ext(self, *arrays: npt.ArrayLike) -> list[npt.NDArray[Any]]:
+        """Return the values of `prediction_ext` for arrays of all sources that they need, in evaluation mode."""
+        if not self.prediction_ext:
+            raise ModelError("This model has no prediction_ext.")
+        return [to_numpy(value) for value in self._evaluated(self.prediction_ext, arrays)]
+
+    def loss(self, *batch: npt.ArrayLike) -> float:
+        """Return the loss of a batch, in evaluation mode."""
+        return float(self._loss_node(*batch).item())
+
+    def gradients(self, *batch: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Return the gradient of the loss by each trainable parameter, ``<node>.<parameter>``, in the present mode.
+
+        Nothing is changed by it: neither ``grad`` of the parameters, nor running statistics, nor random numbers.
+        """
+        return {name: to_numpy(value) for name, value in self._gradients(batch).items()}
+
+    def activations(self, *batch: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Return the values of all nodes that the loss or the prediction needs, by name, in evaluation mode."""
+        return {name: to_numpy(value) for name, value in self._activations(batch).items()}
+
+    def paramstats(self) -> Table:
+        """Return mean, std and median of absolute values of every parameter."""
+        return Table(self.module.named_parameters())
+
+    def gradstats(self, *batch: npt.ArrayLike) -> Table:
+        """Return the same of the gradients of a batch, or without one of those that the parameters hold."""
+        if not batch:
+            return Table((name, parameter.grad) for name, parameter in self.module.named_parameters())
+        return Table(self._gradients(batch).items())
+
+    def actstats(self, *batch: npt.ArrayLike) -> Table:
+        """Return the same of the values of all nodes on a batch, by name, in evaluation mode."""
+        return Table(self._activations(batch).items())
+
+    @property
+    def loss_input_shapes(self) -> list[TaggedShape]:
+        """Shapes of the sources of the loss, in the order of a batch."""
+        return [node.shape for node in self._loss_node.input_nodes]
+
+    def measure_exectimes(
+        self, n_samples: int = 5, n_warmup: int = 4, print_info: bool = False, *, backward: bool = False
+    ) -> dict[str, float]:
+        """Return the time of each node's operation in ms; see `elektronn_tui.models.timing.measure_exectimes`.
+
+        With `print_info` they are logged.
+        """
+        times = measure_exectimes(list(self.nodes.values()), n_samples, n_warmup, backward=backward)
+        if print_info:
+            for name, milliseconds in times.items():
+                logger.info("%-20s %8.3f ms", name, milliseconds)
+        return times
+
+    def test_run(self) -> dict[str, npt.NDArray[Any]]:
+        """Send random numbers through all nodes, in evaluation mode, and return the values of all by name.
+
+        A node with several values is left out: those who pick one of them are there.
+
+        Raises
+        ------
+        ShapeError
+            If a node's values have another shape than it declares.
+        """
+        rng = np.random.default_rng(0)
+        nodes = list(self.nodes.values())
+        feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if isinstance(n, Input)}
+        floating = next((p.dtype for p in self.module.parameters()), torch.float32)
+        feeds = {k: x.to(self.device, floating if x.is_floating_point() else None) for k, x in feeds.items()}
+        values: dict[Node, torch.Tensor] = {}
+        training = self.module.training
+        self.module.eval()
+        try:
+            with torch.no_grad():
+                for node in nodes:
+                    value = feeds[node.name] if node.is_source else node.operation(*(values[p] for p in node.parents))
+                    values[node] = value
+                    if node.several:
+                        continue  # those who pick one of them are checked
+                    declared = tuple(1 if n is None else n for n in node.shape.shape)
+                    if tuple(value.shape) != declared:
+                        raise ShapeError(
+                            f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}."
+                        )
+        finally:
+            self.module.train(training)
+        return {node.name: to_numpy(value) for node, value in values.items() if not node.several}
+
+    def test_run_prediction(self) -> npt.NDArray[Any]:
+        """Send random numbers through to the prediction and return it; see `Node.test_run`."""
+        return self.prediction_node.test_run()
+
+    @property
+    def _loss_node(self) -> Node:
+        if self.loss_node is None:
+            raise ModelError("This model has no loss_node.")
+        return self.loss_node
+
+    def _feeds(self, nodes: Sequence[Node], arrays: Sequence[npt.ArrayLike]) -> dict[str, torch.Tensor]:
+        inputs = Plan(nodes).inputs
+        if len(arrays) != len(inputs):
+            raise ModelError(
+                f"A batch of this has {len(inputs)} arrays ({', '.join(n.name for n in inputs)}), not {len(arrays)}."
+            )
+        floating = next((p.dtype for p in self.module.parameters()), torch.float32)
+        feeds = {}
+        for node, array in zip(inputs, arrays, strict=True):
+            tensor = torch.as_tensor(np.ascontiguousarray(array), device=self.device)
+            dtype: torch.dtype = getattr(torch, node.dtype)
+            feeds[node.name] = tensor.to(floating if dtype.is_floating_point else dtype)
+        return feeds
+
+    def _evaluated(self, nodes: Sequence[Node], arrays: Sequence[npt.ArrayLike]) -> list[torch.Tensor]:
+        feeds = self._feeds(nodes, arrays)
+        training = self.module.training
+        self.module.eval()
+        try:
+            with torch.no_grad():
+                return self.compute(nodes, feeds)
+        finally:
+            self.module.train(training)
+
+    def _activations(self, batch: Sequence[npt.ArrayLike]) -> dict[str, torch.Tensor]:
+        top = self.loss_node or self.prediction_node
+        nodes = [n for n in top.all_parents.values() if not n.is_source and not n.several]
+        return dict(zip([n.name for n in nodes], self._evaluated(nodes, batch), strict=True))
+
+    def _gradients(self, batch: Sequence[npt.ArrayLike]) -> dict[str, torch.Tensor]:
+        loss = self._loss_node
+        feeds = self._feeds([loss], batch)
+        named = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        if not named:
+            raise ModelError("This model has no trainable parameters.")
+        statistics = {buffer: buffer.clone() for buffer in self.module.buffers()}
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices), torch.enable_grad():
+                (value,) = self.compute([loss], feeds)
+                found = torch.autograd.grad(value.sum(), list(named.values()), allow_unused=True)
+        finally:
+            with torch.no_grad():
+                for buffer, old in statistics.items():
+                    buffer.copy_(old)
+        return {name: value for name, value in zip(named, found, strict=True) if value is not None}
