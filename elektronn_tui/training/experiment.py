@@ -145,15 +145,34 @@ class Experiment:
         default=None, type="floats", minimum=0, optional=True, help="how much each class counts in the loss"
     )
 
-    validate_every: int = setting(default=500, type="int", minimum=0, unit="steps", help="steps; 0 for never")
+    validate_every: int = setting(
+        default=500, type="int", minimum=0, unit="steps", help="steps between validations; 0 for never"
+    )
     validate_patches: int = setting(default=16, type="int", minimum=1, help="how many fixed patches")
+    plateau_patience: int = setting(
+        default=0,
+        type="int",
+        minimum=0,
+        unit="validations",
+        help="without improvement, after which the learning rate is lowered; 0 for never",
+    )
+    plateau_factor: float = setting(
+        default=0.5,
+        type="float",
+        minimum=0,
+        maximum=1,
+        exclusive_minimum=True,
+        help="of the learning rate when it is lowered so",
+    )
     checkpoint_every: int = setting(
-        default=1000, type="int", minimum=0, unit="steps", help="steps; 0 for the last alone"
+        default=1000, type="int", minimum=0, unit="steps", help="steps between checkpoints; 0 for the last alone"
     )
     keep: int = setting(
         default=3, type="int", minimum=1, help="periodic checkpoints that are kept, beside best and named ones"
     )
-    preview_every: int = setting(default=500, type="int", minimum=0, unit="steps", help="steps; 0 for never")
+    preview_every: int = setting(
+        default=500, type="int", minimum=0, unit="steps", help="steps between previews; 0 for never"
+    )
     preview_shape: tuple[int, ...] = setting(
         default=(8, 128, 128),
         type="ints",

@@ -44,13 +44,14 @@ def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
     # What is used most comes first: the screen shows them in this order.
     _add_of_updater(controls, trainer, ("lr", "weight_decay"))
     _add_own(controls, trainer.settings, experiment, ("batch_size",))
-    _add_variables(controls, trainer.model, experiment)
     _add_of_data(controls, trainer.settings, experiment, of_data)
+    _add_variables(controls, trainer.model, experiment)
     scales = tuple(name for name in trainer.updater.values if name.startswith(("lr_scale.", "decay_scale.")))
     _add_of_updater(controls, trainer, ("optimiser", "momentum", "betas", *scales, "clip_norm", "clip_value"))
     _add_own(controls, trainer.settings, experiment, ("accumulate",))
     _add_of_updater(controls, trainer, ("averaging", "ema_decay", "swa_from", "swa_every"))
     _add_own(controls, trainer.settings, experiment, ("steps", "validate_every", "checkpoint_every", "preview_every"))
+    _add_own(controls, trainer.settings, experiment, ("plateau_patience", "plateau_factor"))
     _add_policies(controls, trainer.settings, experiment, foreground=trainer.session.foreground)
     _add_of_updater(controls, trainer, ("nesterov", "rho", "alpha", "eps"))
     for name, value in experiment.control_values.items():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from elektronn_tui.errors import ElektronnError
+from elektronn_tui.errors import ControlError, ElektronnError
 from elektronn_tui.models.statistics import Table
 
 from .checkpoints import load_weights
+from .hyperparameters import USES
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -28,11 +30,45 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         functions[function.__name__] = function
         return function
 
+    def set_one(name: str, value: Any) -> None:
+        trainer.controls.set(name, value)
+        if trainer.controls.driven(name):
+            trainer.controls.continue_schedule(name, trainer.step + 1)
+
     @shortcut
     def setlr(lr: float) -> None:
         """Set the learning rate; a schedule goes on from there."""
-        trainer.controls.set("lr", lr)
-        trainer.controls.continue_schedule("lr", trainer.step + 1)
+        set_one("lr", lr)
+
+    @shortcut
+    def setmom(momentum: float) -> None:
+        """Set the momentum: of optimisers with betas, the first of them."""
+        if "betas" in USES[trainer.controls["optimiser"].get()]:
+            set_one("betas", (momentum, *trainer.controls["betas"].get()[1:]))
+        else:
+            set_one("momentum", momentum)
+
+    @shortcut
+    def setwd(weight_decay: float) -> None:
+        """Set the weight decay."""
+        set_one("weight_decay", weight_decay)
+
+    @shortcut
+    def setall(pattern: str, value: Any) -> list[str]:
+        """Set all controls that a pattern such as '*.dropout_rate' means, all or none, and return their names."""
+        names = [name for name in trainer.controls.names() if fnmatchcase(name, pattern)]
+        if not names:
+            raise ControlError(f"no control is called like {pattern!r}")
+        for name in names:
+            trainer.controls.parse(name, value)
+        for name in names:
+            set_one(name, value)
+        return names
+
+    @shortcut
+    def dropout(rate: float) -> list[str]:
+        """Set all dropout rates."""
+        return setall("*.dropout_rate", rate)
 
     @shortcut
     def paramstats() -> Table:
@@ -76,6 +112,22 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         """Load the parameters of a model file, or of a checkpoint's folder, into the network."""
         path = Path(file).expanduser()
         load_weights(trainer.model, path / "model.safetensors" if path.is_dir() else path)
+        trainer.updater.averaging.reset()  # it was of other weights
+
+    @shortcut
+    def export(file: str) -> str:
+        """Write the network as a model file: with the averaged weights where weights are averaged."""
+        path = Path(file).expanduser()
+        with trainer.updater.averaging.applied():
+            trainer.model.save(path)
+        return str(path)
+
+    @shortcut
+    def adopt_average() -> None:
+        """Go on training from the averaged weights."""
+        if not trainer.updater.averaging.count:
+            raise ElektronnError("there is no average of the weights; averaging=ema or swa makes one")
+        trainer.updater.averaging.adopt()
 
     return {
         "trainer": trainer,

@@ -25,10 +25,11 @@ from .datasets import Volumes
 from .experiment import Experiment
 from .live import add_controls
 from .pace import Pace
+from .plateau import Plateau
 from .previews import write_png
 from .resources import Resources
 from .supply import Opening, data_controls, open_supply
-from .trouble import on_bad_loss
+from .trouble import lower_rate, on_bad_loss
 from .updating import MORE, Updater
 from .validation import Validation
 
@@ -96,6 +97,7 @@ class Trainer:
         self.example = 0
         self.batches = 0
         self.best = math.inf
+        self.plateau = Plateau()
         self.batch: Mapping[str, np.ndarray] = {}
         self.rollbacks = 0
         self.settings: dict[str, Any] = {}
@@ -254,6 +256,8 @@ class Trainer:
         better = score < self.best  # False for NaN
         if better:
             self.best = score
+        if self.plateau.reached(score, self.settings["plateau_patience"]):
+            lower_rate(self, self.settings["plateau_factor"], "validation gets no better")
         return better
 
     def save(self, name: str | None = None) -> str:
@@ -284,6 +288,7 @@ class Trainer:
         self.controls.load_state(checkpoint.state["controls"])
         restore_rng(checkpoint.rng)
         self.step, self.best = checkpoint.step, float(checkpoint.state["best"] or math.inf)
+        self.plateau.load_state(checkpoint.state["plateau"])
         self.example = int(checkpoint.state["next_example"])
         self._plan = DataPlan.of(self.controls, self.step, self.example, self.batches)
         self.prefetcher.invalidate(self.batches + 1)
@@ -295,6 +300,7 @@ class Trainer:
             "next_example": self.example,
             "training_time": self.session.training_time,
             "best": self.best if math.isfinite(self.best) else None,
+            "plateau": self.plateau.state(),
             "controls": self.controls.state(),
             "journal": len(journal) if journal is not None else 0,
             "resources": self.resources.to_dict(),

@@ -14,7 +14,7 @@ from .checkpoints import load_weights
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["BadLossError", "on_bad_loss"]
+__all__ = ["BadLossError", "lower_rate", "on_bad_loss"]
 
 MAX_ROLLBACKS = 5
 """In a row, without a checkpoint between; then the session pauses."""
@@ -65,7 +65,7 @@ def _keep_batch(trainer: Trainer, step: int) -> Path | None:
 
 def _roll_back(trainer: Trainer, step: int) -> bool:
     """Bring back weights and optimiser of the latest checkpoint, with a lower learning rate; steps go on counting."""
-    session, controls = trainer.session, trainer.controls
+    session = trainer.session
     try:
         checkpoint = trainer.checkpoints.load("latest")
         load_weights(trainer.model, checkpoint.model_file)
@@ -73,12 +73,24 @@ def _roll_back(trainer: Trainer, step: int) -> bool:
     except CheckpointError as error:
         session.logger.warning("can't roll back: %s", error)
         return False
-    old, new = controls.set("lr", controls["lr"].get() * trainer.experiment.rollback_factor)
-    controls.continue_schedule("lr", step)
-    text = f"rolled back to the weights of step {checkpoint.step}, lr {old:g} → {new:g}"
+    data = {"checkpoint": checkpoint.path.name, "example": trainer.example}
+    text = f"rolled back to the weights of step {checkpoint.step}"
+    lower_rate(trainer, trainer.experiment.rollback_factor, text, data, step=step)
+    return True
+
+
+def lower_rate(
+    trainer: Trainer, factor: float, reason: str, data: dict[str, Any] | None = None, *, step: int | None = None
+) -> None:
+    """Multiply the learning rate, from step `step` on (the next one by default), and write down why."""
+    session, controls = trainer.session, trainer.controls
+    if not controls["lr"].get() * factor:  # a schedule has led to 0 already, which can't be chosen
+        return
+    old, new = controls.set("lr", controls["lr"].get() * factor)
+    if controls.driven("lr"):
+        controls.continue_schedule("lr", trainer.step + 1 if step is None else step)
+    text = f"{reason}, lr {old:g} → {new:g}"
     session.logger.warning("%s", text)
     record = getattr(session, "record", None)
     if record is not None:
-        data = {"checkpoint": checkpoint.path.name, "lr": new, "example": trainer.example}
-        record("policy", text, data)
-    return True
+        record("policy", text, {**(data or {}), "lr": new})

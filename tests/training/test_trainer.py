@@ -132,7 +132,7 @@ def test_controls_that_are_registered(make_session, make_experiment, tiny):
         "lr", "weight_decay", "optimiser", "momentum", "nesterov", "betas", "rho", "alpha", "eps", "clip_norm",
         "clip_value", "accumulate", "averaging", "ema_decay", "swa_from", "swa_every", "conv.dropout_rate",
         "nll.class_weights", "loss.mixing", "batch_size", "warp", "grey", "steps", "validate_every", "checkpoint_every",
-        "preview_every", "on_nan", "on_error",
+        "preview_every", "plateau_patience", "plateau_factor", "on_nan", "on_error",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from elektronn_tui.errors import ControlError, ExperimentError
+from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError
 from elektronn_tui.training.hyperparameters import OPTIMISERS, Optimiser
 from elektronn_tui.training.runner import build
 from elektronn_tui.training.schedules import Values
@@ -380,20 +380,43 @@ def test_running_statistics_are_averaged_with_the_weights():
     assert model["conv"].operation.mean.tolist() == [2.0, 2.0]
 
 
-def test_the_average_is_what_is_validated_previewed_and_kept(make_session, make_experiment, weights):
-    session = make_session()
-    trainer = build(make_experiment(steps=4, averaging="ema", validate_every=2, preview_every=4), session)
-    validation, seen = trainer.validation, []
-    trainer.validation = lambda: (seen.append(weights(trainer.model)), validation())[1]
-    trainer.run()
-    checkpoint = trainer.checkpoints.load("latest")
+def test_the_average_is_what_is_validated_predicted_and_exported(make_session, make_experiment, weights, tmp_path):
     from elektronn_tui.models.storage import load_model
 
-    averaged = load_model(checkpoint.averaged_file)
+    session = make_session()
+    trainer = build(make_experiment(steps=4, averaging="ema", validate_every=2, preview_every=4), session)
+    validation, preview, seen = trainer.validation, trainer._preview, []
+    trainer.validation = lambda: (seen.append(weights(trainer.model)), validation())[1]
+
+    def predicting():
+        seen.append(weights(trainer.model))
+        return preview()
+
+    predicting.info = preview.info
+    trainer._preview = predicting
+    trainer.run()
+    average = seen[-1]
+    assert len(seen) == 4  # previewed before the first step, validated twice, previewed
     last = weights(trainer.model)
-    assert any(not np.array_equal(seen[-1][key], value) for key, value in last.items())
-    for key, value in weights(averaged).items():
-        np.testing.assert_array_equal(seen[-1][key], value)
+    assert any(not np.array_equal(average[key], value) for key, value in last.items())
+    kept = trainer.checkpoints.load("latest")
+    session.namespace["export"](str(tmp_path / "average.safetensors"))
+    for model in (load_model(kept.averaged_file), load_model(tmp_path / "average.safetensors")):
+        assert all(np.array_equal(value, average[key]) for key, value in weights(model).items())
+    assert all(np.array_equal(value, seen[-2][key]) for key, value in average.items())
+    assert all(np.array_equal(value, last[key]) for key, value in weights(load_model(kept.model_file)).items())
+    session.namespace["adopt_average"]()
+    assert all(np.array_equal(value, average[key]) for key, value in weights(trainer.model).items())
+    session.namespace["load"](str(kept.path))
+    with pytest.raises(ElektronnError, match="there is no average of the weights"):
+        session.namespace["adopt_average"]()  # it was of other weights than those
+
+
+def test_without_averages_nothing_is_kept_of_them(make_session, make_experiment):
+    trainer = build(make_experiment(steps=2), make_session())
+    trainer.run()
+    assert not trainer.checkpoints.load("latest").averaged_file.exists()
+    assert trainer.updater.averaging._averages == []
 
 
 def test_averaging_that_is_switched_begins_anew(tiny, backward):
@@ -411,3 +434,66 @@ def test_averaging_that_is_switched_begins_anew(tiny, backward):
     before = {name: p.detach().clone() for name, p in parameters(model).items()}
     with updater.averaging.applied():
         assert all(torch.equal(p, before[name]) for name, p in parameters(model).items())
+
+
+# --- what lowers the learning rate, and shortcuts ---------------------------------------------------
+
+
+def test_the_rate_is_lowered_where_validation_gets_no_better(make_session, make_experiment):
+    scores = [0.5, 0.4, 0.4, math.nan, 0.39, 0.39, 0.45, 0.5, 0.45, 0.1]
+
+    def prepared(name, steps, after=0):
+        session = make_session(name)
+        trainer = build(make_experiment(steps=steps, validate_every=1, plateau_patience=2, plateau_factor=0.1), session)
+        left = iter(scores[after:])
+        trainer.validation = lambda: {"valid_loss": 1.0, "valid_balanced_error": next(left)}
+        return session, trainer
+
+    session, whole = prepared("whole", 10)
+    used, publish = {}, session.publish
+    session.publish = lambda step, metrics: (used.update({step: whole.updater.get("lr")}), publish(step, metrics))
+    whole.run()
+    rates = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2 + [1e-5]
+    assert list(used.values()) == pytest.approx(rates)
+    assert next(text for _, text, _ in session.records) == "validation gets no better, lr 0.01 → 0.001"
+    _, first = prepared("first", 3)
+    first.run()
+    assert (first.plateau.best, first.plateau.stale) == (0.4, 1)
+    again, second = prepared("second", 4, after=3)
+    second.restore(first.checkpoints.load())
+    second.controls.set("steps", 4)
+    second.run()
+    assert [text for _, text, _ in again.records] == ["validation gets no better, lr 0.01 → 0.001"]
+
+
+def test_a_rate_of_zero_is_not_lowered(make_session, make_experiment):
+    session = make_session()
+    experiment = make_experiment(
+        steps=3, validate_every=1, plateau_patience=1, schedules={"lr": Values([(1, 0.0)])}, on_error="stop"
+    )
+    trainer = build(experiment, session)
+    trainer.validation = lambda: {"valid_loss": 1.0}
+    trainer.run()
+    assert session.records == []
+
+
+def test_shortcuts_set_several_controls_at_once(make_session, make_experiment, tiny):
+    session = make_session()
+    experiment = make_experiment(model=lambda: tiny(0.5), lr_scales={"conv": 1.0, "conv1": 1.0})
+    trainer = build(experiment, session)
+    trainer.prefetcher.close()
+    names, controls = session.namespace, session.controls
+    assert names["dropout"](0.25) == ["conv.dropout_rate"]
+    assert trainer.model["conv"].dropout_rate == 0.25
+    assert names["setall"]("lr_scale.*", 0) == ["lr_scale.conv", "lr_scale.conv1"]
+    assert controls["lr_scale.conv1"].get() == 0
+    with pytest.raises(ControlError, match="no control is called like 'lr_scales"):
+        names["setall"]("lr_scales.*", 0)
+    with pytest.raises(ControlError, match=r"conv.dropout_rate: 2 is not allowed"):
+        names["dropout"](2)
+    names["setmom"](0.5)
+    names["setwd"](0.1)
+    assert (controls["betas"].get(), controls["weight_decay"].get()) == ((0.5, 0.999), 0.1)
+    controls.set("optimiser", "SGD")
+    names["setmom"](0.25)
+    assert controls["momentum"].get() == 0.25
