@@ -5,11 +5,12 @@ from .automerge import AutoMerge, UpConvMerge
 from .conv import Conv
 from .cropping import Crop, Pad
 from .focal import FocalNLL
+from .foreign import ApplyFunc, Module
 from .fragments import FragmentsToDense
 from .freezing import freeze, unfreeze
 from .gaussian import GaussianAEVBPrior, GaussianRV
 from .initialisation import initweights
-from .inputs import Input, Input_like
+from .inputs import GenericInput, Input, Input_like
 from .local_response import LRN
 from .merging import Add, Concat, FaithlessMerge, MultMerge
 from .metrics import Classification, ClassScores, ConfusionMatrix, Errors
@@ -39,6 +40,7 @@ __all__ = [
     "LSTM",
     "Add",
     "AggregateLoss",
+    "ApplyFunc",
     "AutoMerge",
     "BlockedMultinoulliNLL",
     "ClassScores",
@@ -55,10 +57,12 @@ __all__ = [
     "FromTensor",
     "GaussianAEVBPrior",
     "GaussianRV",
+    "GenericInput",
     "InitialState_like",
     "Input",
     "Input_like",
     "Model",
+    "Module",
     "MultMerge",
     "MultinoulliNLL",
     "Network",

@@ -16,7 +16,7 @@ from elektronn_tui.errors import ModelError, did_you_mean
 from .node import Node, misfit
 from .shape import TaggedShape
 
-__all__ = ["Input", "Input_like"]
+__all__ = ["GenericInput", "Input", "Input_like"]
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16", "int32", "int64", "bool")
 
@@ -136,6 +136,47 @@ class Input(Node):
         if dtype.is_floating_point:
             return rng.random(size, dtype=np.float32)
         return rng.integers(0, 2, size)
+
+
+class GenericInput(Node):
+    """A place where any Python object is fed in, for functions of it: see `ApplyFunc`.
+
+    The object is handed on as it is: it isn't converted, moved or checked. The node has no axes and the dtype
+    ``"object"``.
+
+    Parameters
+    ----------
+    name : str
+    print_repr : bool
+    """
+
+    dtype = "object"
+
+    def __init__(self, name: str = "generic_input", print_repr: bool = False) -> None:
+        super().__init__(None, name, print_repr)
+        self._build(nn.Identity())
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the shape without axes."""
+        return TaggedShape((), ())
+
+    @property
+    def is_source(self) -> bool:
+        """True."""
+        return True
+
+    def fitted_shape(self, size: Sequence[int]) -> TaggedShape:
+        """Return the shape without axes: every object fits."""
+        return self.shape
+
+    @property
+    def computational_cost(self) -> int:
+        """Nothing is computed."""
+        return 0
+
+    def random_array(self, rng: np.random.Generator) -> Any:
+        """Raise: there are no random objects."""
+        raise ModelError(f"{self.title} takes Python objects, of which there are no random ones to test with.")
 
 
 def Input_like(

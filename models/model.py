@@ -221,7 +221,7 @@ class Model(Evaluation, LiveValues):
             plan = self._plans[key] = Plan(key)
         inputs = plan.collect(feeds)
         if self._memory_format is not None:
-            inputs = [_as_format(x, self._memory_format) for x in inputs]
+            inputs = [_as_format(x, self._memory_format) if isinstance(x, torch.Tensor) else x for x in inputs]
         return plan.run(inputs)
 
     def train(self, mode: bool = True) -> Model:
@@ -271,7 +271,7 @@ class Model(Evaluation, LiveValues):
                 if parameter in seen or not parameter.requires_grad:
                     continue
                 seen.add(parameter)
-                groups["decay" if key.rpartition(".")[2] in node.decayed else "no_decay"].append(parameter)
+                groups["decay" if node.is_decayed(key) else "no_decay"].append(parameter)
         scale = {"decay": 1.0, "no_decay": 0.0}
         return [
             {"name": name, "params": params, "weight_decay_scale": scale[name]}

@@ -116,6 +116,7 @@ class Node(NodeParameters):
             parents = ()
         elif isinstance(parents, Node) or not isinstance(parents, Iterable):
             parents = (parents,)
+        self.__dict__.setdefault("arguments", {})
         self.variables = {}
         self.name = _valid_name(name)
         self.parents = tuple(parents)
@@ -224,6 +225,10 @@ class Node(NodeParameters):
             names = tuple(names)
         self.__dict__["_feature_names"] = names
 
+    def is_decayed(self, key: str) -> bool:
+        """Return whether weight decay acts on the parameter `key`."""
+        return key.rpartition(".")[2] in self.decayed
+
     @property
     def all_parents(self) -> dict[str, Node]:
         """All ancestors and the node itself, by name, parents first."""
@@ -269,19 +274,22 @@ class Node(NodeParameters):
             raise ModelError(f"{self.title} needs {len(plan.inputs)} arrays ({names}), but got {len(arrays)}.")
         operations = [node.operation for node in plan.nodes]
         parameter = next((p for op in operations for p in op.parameters()), torch.empty(0))
-        tensors = []
+        tensors: list[Any] = []
         for node, array in zip(plan.inputs, arrays, strict=True):
+            if node.dtype == "object":
+                tensors.append(array)
+                continue
             tensor = torch.as_tensor(np.ascontiguousarray(array), device=parameter.device)
             dtype = getattr(torch, node.dtype)
             tensors.append(tensor.to(parameter.dtype if dtype.is_floating_point else dtype))
-        training = [op for op in operations if op.training]
-        for op in training:
-            op.eval()
+        training = [module for op in operations for module in op.modules() if module.training]
+        for module in training:
+            module.training = False
         try:
             return to_numpy(plan.run(tensors)[0])
         finally:
-            for op in training:
-                op.train()
+            for module in training:
+                module.training = True
 
     def predict_dense(
         self,

@@ -93,7 +93,7 @@ class Plan:
         ShapeError
             If the sizes of the inputs don't fit the network.
         """
-        sizes = tuple(x.shape for x in inputs)
+        sizes = tuple(x.shape if isinstance(x, torch.Tensor) else torch.Size() for x in inputs)  # or any object
         if sizes not in self._checked:
             self.check(sizes)
         values: list[Any] = list(inputs)

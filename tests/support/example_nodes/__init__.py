@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import layers, losses, recurrent, various
+from . import foreign, layers, losses, recurrent, various
 from .example import NodeExample
 
 __all__ = ["EXAMPLES", "NodeExample"]
 
 EXAMPLES: dict[str, NodeExample] = {
+    **foreign.EXAMPLES,
     **layers.EXAMPLES,
     **losses.EXAMPLES,
     **recurrent.EXAMPLES,

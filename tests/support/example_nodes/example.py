@@ -11,7 +11,7 @@ import torch
 
 from elektronn_tui.models import Input, Node
 
-Arrays = Callable[[np.random.Generator, Node], list[np.ndarray]]
+Arrays = Callable[[np.random.Generator, Node], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,21 @@ class NodeExample:
     deterministic: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
 
-    def tensors(self, node: Node, seed: int = 0) -> list[torch.Tensor]:
-        """Return a tensor for each source; floats in double precision."""
+    def tensors(self, node: Node, seed: int = 0) -> list[Any]:
+        """Return a tensor for each source, or the object that it takes; floats in double precision."""
         rng = np.random.default_rng(seed)
         if self.arrays is not None:
             arrays = self.arrays(rng, node)
         else:
             arrays = [default_array(rng, source) for source in node.input_nodes]
-        return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        return [
+            torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+            for array in arrays
+        ]
+
+    def values(self, node: Node, seed: int = 0) -> list[Any]:
+        """Return the same as arrays."""
+        return [x.numpy() if isinstance(x, torch.Tensor) else x for x in self.tensors(node, seed)]
 
 
 def default_array(rng: np.random.Generator, source: Node) -> np.ndarray:
