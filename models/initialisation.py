@@ -78,7 +78,10 @@ def _orthogonal(shape: tuple[int, ...]) -> torch.Tensor:
     """Orthogonal rows of standard deviation 1: one for each output feature."""
     matrix_first = len(shape) == 2
     n_out, rest = (shape[1], shape[0]) if matrix_first else (shape[0], math.prod(shape[1:]))
-    rows = torch.linalg.svd(torch.randn(n_out, max(n_out, rest)), full_matrices=False)[2][:, :rest]
+    # Of more rows than columns it is the columns that are orthogonal.
+    q, r = torch.linalg.qr(torch.randn(max(n_out, rest), min(n_out, rest)))
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # by itself QR prefers some directions (Mezzadri, 2007)
+    rows = q if n_out > rest else q.T
     rows = rows / rows.std(1, correction=0, keepdim=True).clamp_min(1e-12)
     return rows.T.contiguous() if matrix_first else rows.reshape(shape)
 
