@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .patches import AugmentSettings, Example, Patches
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
+    from .sequences import PIANO_NOTES, piano_rolls
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
     from .validation import validation_examples
     from .warp import Warp
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEAREST",
     "AffinitySource",
+    "PIANO_NOTES",
     "ArrayExamples",
     "ArraySource",
     "AugmentSettings",
@@ -51,6 +53,7 @@ __all__ = [
     "demo_volume",
     "draw_digits",
     "open_source",
+    "piano_rolls",
     "remember",
     "split_region",
     "validation_examples",
@@ -71,6 +74,7 @@ _MODULES = {
     "patches": ("AugmentSettings", "Example", "Patches"),
     "scaling": ("Scaling",),
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
+    "sequences": ("PIANO_NOTES", "piano_rolls"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "validation": ("validation_examples",),
     "warp": ("Warp",),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .training.schedules import StepDecay as StepDecay
     from .training.schedules import Values as Values
     from .training.schedules import WarmUp as WarmUp
+    from .training.sequences import SequenceData as SequenceData
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _PUBLIC = {
     "OneCycle": "training.schedules",
     "Optimiser": "training.experiment",
     "Polynomial": "training.schedules",
+    "SequenceData": "training.sequences",
     "StepDecay": "training.schedules",
     "Values": "training.schedules",
     "VolumeData": "training.datasets",

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from elektronn_tui.errors import ModelError
@@ -57,9 +56,13 @@ class CellOperation(nn.Module, ABC):
         """Return the next memory; features are last."""
 
 
-def _join(h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _linear(h: torch.Tensor, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return [h, x] w + b over the last axis."""
     dtype = torch.promote_types(h.dtype, x.dtype)
-    return torch.cat((h.to(dtype), x.to(dtype)), -1)
+    joined = torch.cat((h.to(dtype), x.to(dtype)), -1)
+    # Not F.linear, whose weights are transposed: their gradients then come transposed as well, and joining those of
+    # the gates took two thirds of a training step.
+    return torch.addmm(b, joined.reshape(-1, joined.shape[-1]), w).reshape(*joined.shape[:-1], w.shape[1])
 
 
 class GRUOperation(CellOperation):
@@ -71,9 +74,9 @@ class GRUOperation(CellOperation):
         # Split, not indexed: its gradient is one concatenation instead of two matrices full of zeros.
         w_gates, w_candidate = self.w.split((2 * n, n), 1)
         b_gates, b_candidate = self.b.split((2 * n, n))
-        gates = F.linear(_join(memory, x), w_gates.T, b_gates).sigmoid()
+        gates = _linear(memory, x, w_gates, b_gates).sigmoid()
         update, reset = gates.split(n, -1)
-        candidate = self.activate(F.linear(_join(reset * memory, x), w_candidate.T, b_candidate))
+        candidate = self.activate(_linear(reset * memory, x, w_candidate, b_candidate))
         return (1 - update) * memory + update * candidate
 
 
@@ -84,7 +87,7 @@ class LSTMOperation(CellOperation):
         """Return the next output and cell, (..., 2 n_f)."""
         n = self.n_f
         h, cell = memory.split(n, -1)
-        gates, candidate = F.linear(_join(h, x), self.w.T, self.b).split((3 * n, n), -1)
+        gates, candidate = _linear(h, x, self.w, self.b).split((3 * n, n), -1)
         forget, write, read = gates.sigmoid().split(n, -1)
         cell = forget * cell + write * self.activate(candidate.clone())
         return torch.cat((read * self.activate(cell.clone()), cell), -1)  # activations may work in place

@@ -1,0 +1,64 @@
+"""What comes next in a tune, by a long short-term memory: needs no data.
+
+The package makes tunes (see `elektronn_tui.data.piano_rolls`) of 58 keys; the network hears 20 steps and says which
+keys sound next. Silence outnumbers notes twenty to one, so the two classes have unlike weights.
+"""
+
+from elektronn_tui import Experiment, Optimiser, SequenceData, StepDecay
+from elektronn_tui.data import PIANO_NOTES
+from elektronn_tui.models import (
+    LSTM,
+    AggregateLoss,
+    Errors,
+    InitialState_like,
+    Input,
+    Input_like,
+    Model,
+    MultinoulliNLL,
+    Perceptron,
+    Scan,
+    Softmax,
+    split,
+)
+
+
+def create_model() -> Model:
+    """Return an LSTM of 500 features over 20 steps; the last output and the last cell decide."""
+    chords = Input((20, None, PIANO_NOTES), "r,b,f", name="chords")
+
+    first, _ = split(chords, "r", index=1, strip_singleton_dims=True, name=["first", "rest"])
+    start = InitialState_like(first, 1000, init_kwargs={"scale": 0.1, "mode": "fix-uni"}, name="start")
+    lstm = LSTM(first, start, 500)
+    last = Scan(lstm, in_memory=start, in_iterate=chords, in_iterate_0=first, last_only=True)
+
+    scores = Perceptron(last, 2 * PIANO_NOTES, "lin", name="scores")
+    notes = Softmax(scores, n_indep=PIANO_NOTES, name="notes")
+
+    target = Input_like(notes, override_f=PIANO_NOTES, dtype="int64", name="target")
+    weights = [0.2, 1.8] * PIANO_NOTES  # silent, sounding
+    nll = MultinoulliNLL(notes, target, target_is_sparse=True, class_weights=weights, name="nll")
+    loss = AggregateLoss([nll], name="loss")
+    errors = Errors(notes, target, target_is_sparse=True, name="errors")
+    return Model(
+        input_node=chords,
+        target_node=target,
+        loss_node=loss,
+        prediction_node=notes,
+        prediction_ext=[loss, errors, notes],
+    )
+
+
+experiment = Experiment(
+    name="lstm",
+    model=create_model,
+    data=SequenceData(length=20),
+    scaling="dtype",
+    optimiser=Optimiser("AdamW", lr=2e-4, betas=(0.9, 0.99), weight_decay=5e-4),
+    schedules={"lr": StepDecay(0.9, every=1000)},
+    steps=10_000,
+    batch_size=20,
+    validate_every=200,
+    validate_patches=500,
+    checkpoint_every=1000,
+    preview_every=0,
+)
