@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEAREST",
-    "AffinitySource",
     "PIANO_NOTES",
+    "AffinitySource",
     "ArrayExamples",
     "ArraySource",
     "AugmentSettings",

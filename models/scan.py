@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -308,6 +308,36 @@ class PickOperation(nn.Module):
 def scansplit(scan: ScanN) -> tuple[ScanOutput, ...]:
     """Return one node for each of the results of a recurrence, named ``scan_out_<name of the result>``."""
     return tuple(ScanOutput(scan, i, name=f"scan_out_{node.name}") for i, node in enumerate(scan.step_result))
+
+
+@overload
+def Scan(
+    step_result: Node,
+    in_memory: Nodes,
+    out_memory: Nodes = ...,
+    in_iterate: Nodes = ...,
+    in_iterate_0: Nodes = ...,
+    n_steps: int | None = ...,
+    unroll_scan: bool = ...,
+    last_only: bool = ...,
+    name: str = ...,
+    print_repr: bool = ...,
+) -> ScanOutput: ...
+
+
+@overload
+def Scan(
+    step_result: Sequence[Node],
+    in_memory: Nodes,
+    out_memory: Nodes = ...,
+    in_iterate: Nodes = ...,
+    in_iterate_0: Nodes = ...,
+    n_steps: int | None = ...,
+    unroll_scan: bool = ...,
+    last_only: bool = ...,
+    name: str = ...,
+    print_repr: bool = ...,
+) -> ScanOutput | tuple[ScanOutput, ...]: ...
 
 
 def Scan(
