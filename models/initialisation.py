@@ -23,6 +23,7 @@ def initweights(
     scale: float | Literal["glorot"] = "glorot",
     mode: Literal["normal", "uni", "ortho", "const", "fix-uni", "prelu"] = "normal",
     pool: Sequence[int] | None = None,
+    spatial_axes: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Draw first values of weights from torch's default generator.
 
@@ -34,10 +35,13 @@ def initweights(
         Standard deviation, half width or value; ``'glorot'`` is ``sqrt(2 / S)`` with ``S = n_in + n_out`` for
         matrices and ``(n_in + n_out / prod(pool)) * prod(filter)`` for convolutions (Glorot and Bengio, 2010).
     mode : str
-        ``normal``; ``uni`` (within ± scale); ``ortho`` (orthogonal rows); ``const``; ``fix-uni`` (as ``uni``,
-        scale given); ``prelu`` (column 0 is scale, column 1 is 1).
+        ``normal``; ``uni`` (within ± scale); ``ortho`` (for each output feature a row of standard deviation scale,
+        the rows orthogonal to each other where there are no more than entries in one); ``const``; ``fix-uni`` (as
+        ``uni``, scale given); ``prelu`` (of shape (n, 2): column 0 is scale, column 1 is 1).
     pool : sequence of int, optional
         Pooling that follows.
+    spatial_axes : sequence of int, optional
+        Axes of a filter, if they aren't all behind the second; the other two are n_out, n_in.
 
     Returns
     -------
@@ -46,9 +50,27 @@ def initweights(
     Raises
     ------
     ModelError
-        If mode or scale are unknown.
+        If mode or scale are unknown, or don't go with the shape.
+
+    Examples
+    --------
+    >>> from elektronn_tui.models import Input, Perceptron
+    >>> raw = Input((None, 64), "b,f", name="raw")
+    >>> layer = Perceptron(raw, 32, w=initweights((64, 32), mode="ortho"))
     """
-    shape = tuple(shape)
+    shape = tuple(int(n) for n in shape)
+    if spatial_axes is not None and len(shape) > 2:
+        spatial = [a % len(shape) for a in spatial_axes]
+        rest = [a for a in range(len(shape)) if a not in spatial]
+        if len(rest) != 2:
+            raise ModelError(f"Of weights {shape} two axes must be n_out and n_in, not {len(rest)} of them.")
+        order = [*rest, *sorted(spatial)]
+        w = initweights([shape[a] for a in order], scale, mode, pool)
+        return w.permute([order.index(a) for a in range(len(shape))]).contiguous()
+    if mode == "prelu" and (len(shape) != 2 or shape[1] != 2):
+        raise ModelError(f"mode 'prelu' needs the shape (n, 2) of biases and slopes, not {shape}.")
+    if mode == "ortho" and len(shape) < 2:
+        raise ModelError(f"mode 'ortho' needs weights of two axes or more, not the shape {shape}.")
     if scale == "glorot":
         if len(shape) < 2:
             raise ModelError(f"'glorot' needs weights of two axes or more, not the shape {shape}.")
@@ -57,7 +79,7 @@ def initweights(
         else:
             total = (shape[1] + shape[0] / math.prod(pool or (1,))) * math.prod(shape[2:])
         size = math.sqrt(2.0 / total)
-    elif isinstance(scale, int | float):
+    elif isinstance(scale, int | float) and not isinstance(scale, bool):
         size = float(scale)
     else:
         raise ModelError(f"scale must be a number or 'glorot', not {scale!r}.")

@@ -73,6 +73,8 @@ class TaggedShape:
         *,
         centre: Sequence[float] | None = None,
     ) -> None:
+        if isinstance(shape, str) or not isinstance(shape, Iterable):
+            raise ShapeError(f"A shape must be a list of sizes, as (1, 3, 8), not {shape!r}.")
         self.shape = tuple(_size(n) for n in shape)
         self.tags = _tags(tags)
         if len(self.tags) != len(self.shape):
@@ -90,6 +92,8 @@ class TaggedShape:
         offsets = np.zeros((1, n), np.int64) if mfp_offsets is None else np.array(mfp_offsets, np.int64)
         offsets.setflags(write=False)
         self.mfp_offsets = offsets
+        if any(not s > 0 for s in self.strides):
+            raise ShapeError(f"strides {self.strides} of {self.text} must be numbers above 0.")
         for what, values in (("strides", self.strides), ("fov", self.fov), ("centre", self.centre)):
             if len(values) != n:
                 raise ShapeError(f"{what} {values} need one entry for each of the {n} spatial axes of {self.text}.")
@@ -299,9 +303,13 @@ def _restore(shape: Any, tags: Any, strides: Any, mfp_offsets: Any, fov: Any, ce
 def _size(n: int | None) -> int | None:
     if n is None:
         return None
-    if int(n) != n or n < 0:
-        raise ShapeError(f"A size must be a whole number from 0 on or None, not {n!r}.")
-    return int(n)
+    try:
+        size = int(n)
+        if size == n and size >= 0:
+            return size
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ShapeError(f"A size must be a whole number from 0 on or None, not {n!r}.")
 
 
 def _whole(value: int | float) -> int | float:

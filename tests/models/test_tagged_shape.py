@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,13 @@ def test_copies_are_equal() -> None:
         ((1, 2), 5, "must be a string"),
         ((1, -2), "b,f", "whole number"),
         ((1, 2.5), "b,f", "whole number"),
+        ((1, "x"), "b,f", "whole number"),
+        ((1, float("inf")), "b,f", "whole number"),
+        (7, "b,f", "list of sizes"),
+        ("17", "b,f", "list of sizes"),
     ],
 )
-def test_wrong_shapes(shape: tuple[int, ...], tags: str, match: str) -> None:
+def test_wrong_shapes(shape: Any, tags: str, match: str) -> None:
     with pytest.raises(ShapeError, match=match):
         TaggedShape(shape, tags)
 
@@ -101,6 +106,8 @@ def test_wrong_shapes(shape: tuple[int, ...], tags: str, match: str) -> None:
 def test_wrong_geometry() -> None:
     with pytest.raises(ShapeError, match="one entry for each of the 1 spatial axes"):
         TaggedShape((1, 2, 3), "b,f,x", strides=(1, 2))
+    with pytest.raises(ShapeError, match="numbers above 0"):
+        TaggedShape((1, 2, 3), "b,f,x", strides=(0,))
     with pytest.raises(ShapeError, match="mfp_offsets"):
         TaggedShape((1, 2, 3), "b,f,x", mfp_offsets=[[1, 2]])
     with pytest.raises(ShapeError, match="no axis 'z'"):
