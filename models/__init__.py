@@ -4,6 +4,7 @@ from .aggregate import AggregateLoss
 from .automerge import AutoMerge, UpConvMerge
 from .conv import Conv
 from .cropping import Crop, Pad
+from .distances import EuclideanDistance, RampLoss
 from .focal import FocalNLL
 from .foreign import ApplyFunc, Module
 from .fragments import FragmentsToDense
@@ -11,16 +12,20 @@ from .freezing import freeze, unfreeze
 from .gaussian import GaussianAEVBPrior, GaussianRV
 from .initialisation import initweights
 from .inputs import GenericInput, Input, Input_like
+from .likelihoods import BetaNLL, BinaryNLL, GaussianNLL
 from .local_response import LRN
+from .lovasz import LovaszLoss
 from .merging import Add, Concat, FaithlessMerge, MultMerge
 from .metrics import Classification, ClassScores, ConfusionMatrix, Errors
 from .model import Model
 from .network import Network
 from .nll import BlockedMultinoulliNLL, MultinoulliNLL
 from .node import Node, NodeDescription
+from .overlap import BCEDiceLoss, DiceLoss, TverskyLoss
 from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
+from .regression import AbsLoss, SobelizedLoss, SquaredLoss
 from .reshaping import Reshape
 from .rewriting import rebuild_model
 from .scan import Scan, ScanN, ScanOutput, scansplit
@@ -38,10 +43,14 @@ __all__ = [
     "GRU",
     "LRN",
     "LSTM",
+    "AbsLoss",
     "Add",
     "AggregateLoss",
     "ApplyFunc",
     "AutoMerge",
+    "BCEDiceLoss",
+    "BetaNLL",
+    "BinaryNLL",
     "BlockedMultinoulliNLL",
     "ClassScores",
     "Classification",
@@ -49,18 +58,22 @@ __all__ = [
     "ConfusionMatrix",
     "Conv",
     "Crop",
+    "DiceLoss",
     "Dot",
     "Errors",
+    "EuclideanDistance",
     "FaithlessMerge",
     "FocalNLL",
     "FragmentsToDense",
     "FromTensor",
     "GaussianAEVBPrior",
+    "GaussianNLL",
     "GaussianRV",
     "GenericInput",
     "InitialState_like",
     "Input",
     "Input_like",
+    "LovaszLoss",
     "Model",
     "Module",
     "MultMerge",
@@ -72,13 +85,17 @@ __all__ = [
     "Pad",
     "Perceptron",
     "Pool",
+    "RampLoss",
     "Reshape",
     "Scan",
     "ScanN",
     "ScanOutput",
+    "SobelizedLoss",
     "Softmax",
+    "SquaredLoss",
     "StereographicMap",
     "TaggedShape",
+    "TverskyLoss",
     "UpConv",
     "UpConvMerge",
     "ValueNode",

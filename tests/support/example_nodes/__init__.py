@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import foreign, layers, losses, recurrent, various
+from . import continuous_losses, foreign, layers, losses, recurrent, various
 from .example import NodeExample
 
 __all__ = ["EXAMPLES", "NodeExample"]
 
 EXAMPLES: dict[str, NodeExample] = {
+    **continuous_losses.EXAMPLES,
     **foreign.EXAMPLES,
     **layers.EXAMPLES,
     **losses.EXAMPLES,
