@@ -27,7 +27,16 @@ from elektronn_tui.models import (
     TverskyLoss,
 )
 
-from .example import NodeExample, image, volume
+from .example import NodeExample
+
+
+def image(n_f: int = 2) -> Input:
+    """Return a source that is small, as every one of its numbers is moved by itself to check gradients."""
+    return Input((2, n_f, 2, 3), "b,f,y,x", name="raw")
+
+
+def volume() -> Input:
+    return Input((1, 2, 2, 2, 3), "b,f,z,y,x", name="raw")
 
 
 def uniform(rng: np.random.Generator, node: Node) -> list[np.ndarray]:
@@ -52,7 +61,7 @@ def difference_1d() -> Node:
 
 
 def gradients(tags: str) -> Node:
-    sizes = {"x": (2, 2, 5), "y,x": (2, 2, 4, 5), "z,y,x": (1, 2, 3, 4, 5)}[tags]
+    sizes = {"x": (2, 2, 4), "y,x": (1, 2, 3, 4), "z,y,x": (1, 1, 3, 2, 3)}[tags]
     raw = Input(sizes, f"b,f,{tags}", name="raw")
     return SobelizedLoss(raw, Input_like(raw, name="target"))
 
@@ -89,7 +98,7 @@ def likelihood(cls: Any, activation: str, **options: Any) -> Node:
 def overlap(cls: Any, n_indep: int = 1, weighted: bool = False, **options: Any) -> Node:
     probs = Softmax(image(3 * n_indep), n_indep=n_indep)
     if weighted:
-        options |= {"example_weights": Input((2, 6, 7), "b,y,x", name="e"), "class_weights": [1, 2, 0.5] * n_indep}
+        options |= {"example_weights": Input((2, 2, 3), "b,y,x", name="e"), "class_weights": [1, 2, 0.5] * n_indep}
     return cls(probs, Input_like(probs, override_f=n_indep, dtype="int64", name="target"), True, **options)
 
 

@@ -66,8 +66,8 @@ def focal(sigmoid: bool = False) -> Node:
     if not sigmoid:
         probs = probabilities(2)
         return FocalNLL(probs, ids(probs, 2), True, 1.5, [1, 2, 0.5, 3])
-    probs = Perceptron(image(2), 2, "sig")
-    return FocalNLL(probs, Input_like(probs, name="target"), example_weights=Input((2, 6, 7), "b,y,x", name="weights"))
+    probs = Perceptron(Input((2, 2, 3), "b,f,x", name="raw"), 2, "sig")
+    return FocalNLL(probs, Input_like(probs, name="target"), example_weights=Input((2, 3), "b,x", name="weights"))
 
 
 def metric(cls: type[Node], n_indep: int = 1) -> Node:
