@@ -5,6 +5,7 @@ from .automerge import AutoMerge, UpConvMerge
 from .conv import Conv
 from .cropping import Crop, Pad
 from .distances import EuclideanDistance, RampLoss
+from .export import export_onnx, export_program
 from .focal import FocalNLL
 from .foreign import ApplyFunc, Module
 from .fragments import FragmentsToDense
@@ -32,9 +33,11 @@ from .scan import Scan, ScanN, ScanOutput, scansplit
 from .shape import TaggedShape
 from .softmax import OneHot, Softmax
 from .split import FromTensor, split
+from .statistics import Table
 from .stereographic import StereographicMap
 from .storage import load_model, save_model
 from .surgery import rebuild_decoder, replace_with_input
+from .transfer import TransferReport, transfer_params
 from .upconv import UpConv
 from .values import InitialState_like, ValueNode
 from .variables import Variable
@@ -94,12 +97,16 @@ __all__ = [
     "Softmax",
     "SquaredLoss",
     "StereographicMap",
+    "Table",
     "TaggedShape",
+    "TransferReport",
     "TverskyLoss",
     "UpConv",
     "UpConvMerge",
     "ValueNode",
     "Variable",
+    "export_onnx",
+    "export_program",
     "freeze",
     "initweights",
     "load_model",
@@ -109,5 +116,6 @@ __all__ = [
     "save_model",
     "scansplit",
     "split",
+    "transfer_params",
     "unfreeze",
 ]

@@ -18,8 +18,15 @@ __all__ = ["Plan", "infer_shapes", "walk"]
 
 
 def walk(nodes: Iterable[Node], given: Container[Node] = ()) -> list[Node]:
-    """Return `nodes` and all their ancestors, each once, parents before children; not those of `given` nodes."""
+    """Return `nodes` and all their ancestors, each once, parents before children; not those of `given` nodes.
+
+    Raises
+    ------
+    ModelError
+        If a node is its own ancestor.
+    """
     order: dict[Node, None] = {}
+    open_: set[Node] = set()
     stack = [(node, False) for node in reversed(list(nodes))]
     while stack:
         node, expanded = stack.pop()
@@ -27,7 +34,13 @@ def walk(nodes: Iterable[Node], given: Container[Node] = ()) -> list[Node]:
             continue
         if expanded:
             order[node] = None
+        elif node in open_:
+            raise ModelError(
+                f"The graph has a cycle through {node.name!r}: no node can be its own ancestor. Parents are given to "
+                "the constructor and stay; Scan makes recurrent networks."
+            )
         else:
+            open_.add(node)
             stack.append((node, True))
             if node not in given:
                 stack.extend((parent, False) for parent in reversed(node.parents) if parent not in order)

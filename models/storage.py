@@ -25,7 +25,7 @@ from .rewriting import rebuild_model
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["FORMAT_VERSION", "load_model", "node_classes", "save_model"]
+__all__ = ["FORMAT_VERSION", "load_model", "node_classes", "read_tensors", "save_model", "write_atomically"]
 
 FORMAT = "elektronn-model"
 FORMAT_VERSION = 1
@@ -143,15 +143,7 @@ def load_model(
         or module is missing.
     """
     path = Path(path)
-    metadata, tensors = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path} is a safetensors file, but no model of this package.")
-    if metadata.get("version") != str(FORMAT_VERSION):
-        raise ModelError(
-            f"{path} has the format version {metadata.get('version')}; this package reads version {FORMAT_VERSION}."
-        )
-    if metadata.get("checksum", _checksum(metadata, tensors)) != _checksum(metadata, tensors):
-        raise ModelError(f"{path} is damaged: its checksum is not that of its content. Take another copy of it.")
+    metadata, tensors = _checked(path)
     try:
         graph = msgspec.convert(json.loads(metadata["graph"]), Graph)
         scaling = msgspec.convert(json.loads(metadata["scaling"]), dict[str, Any] | None)
@@ -166,6 +158,30 @@ def load_model(
         raise ModelError(f"{path}: {error}") from error
     model.extra = extra
     return rebuild_model(model, **rewrites) if rewrites else model
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model file, keyed ``<node>.<parameter>``, without making its nodes.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, truncated, damaged, not ours or of another version.
+    """
+    return _checked(Path(path))[1]
+
+
+def _checked(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path} is a safetensors file, but no model of this package.")
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise ModelError(
+            f"{path} has the format version {metadata.get('version')}; this package reads version {FORMAT_VERSION}."
+        )
+    if metadata.get("checksum", _checksum(metadata, tensors)) != _checksum(metadata, tensors):
+        raise ModelError(f"{path} is damaged: its checksum is not that of its content. Take another copy of it.")
+    return metadata, tensors
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
