@@ -259,16 +259,17 @@ class Model(Evaluation, LiveValues):
                     parameter.grad.data = _as_format(parameter.grad.data, memory_format)
         return self
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self, *, frozen: bool = False) -> list[dict[str, Any]]:
         """Return groups for torch's optimisers: ``decay`` (weights) and ``no_decay`` (biases, normalisation).
 
-        Each has ``name``, ``params`` and ``weight_decay_scale``: what to multiply weight decay with.
+        Each has ``name``, ``params`` and ``weight_decay_scale``: what to multiply weight decay with. With `frozen`
+        those are in it, too, that are not trained now: an optimiser leaves them alone until they are.
         """
         groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
         seen: set[nn.Parameter] = set()
         for node in self.nodes.values():
             for key, parameter in node.operation.named_parameters():
-                if parameter in seen or not parameter.requires_grad:
+                if parameter in seen or not (frozen or parameter.requires_grad):
                     continue
                 seen.add(parameter)
                 groups["decay" if node.is_decayed(key) else "no_decay"].append(parameter)

@@ -17,12 +17,11 @@ __all__ = ["parameter_groups", "parameter_names"]
 
 
 def parameter_names(model: Model) -> dict[nn.Parameter, str]:
-    """Return what each trainable parameter is called, ``node.parameter``; a shared one by its first node."""
+    """Return what each parameter is called, ``node.parameter``; a shared one by its first node."""
     names: dict[nn.Parameter, str] = {}
     for node in model.nodes.values():
         for key, parameter in node.operation.named_parameters():
-            if parameter.requires_grad:
-                names.setdefault(parameter, f"{node.name}.{key}")
+            names.setdefault(parameter, f"{node.name}.{key}")
     return names
 
 
@@ -30,6 +29,8 @@ def parameter_groups(
     model: Model, lr_scales: Iterable[str] = (), decay_scales: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
     """Return groups for torch's optimisers: those of the model, divided where multipliers differ.
+
+    What is frozen is in them, so that it is trained when somebody unfreezes it in mid-run.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def parameter_groups(
     lr_patterns = _chosen("lr_scales", tuple(lr_scales), names)
     decay_patterns = _chosen("decay_scales", tuple(decay_scales), names)
     groups: dict[tuple[str, str | None, str | None], dict[str, Any]] = {}
-    for group in model.parameter_groups():
+    for group in model.parameter_groups(frozen=True):
         for parameter in group["params"]:
             key = (group["name"], lr_patterns[parameter], decay_patterns[parameter])
             rest = {"lr_pattern": key[1], "decay_pattern": key[2]}
@@ -78,7 +79,7 @@ def _chosen(
         known = list(dict.fromkeys(name.rpartition(".")[0] for name in names.values()))
         near = did_you_mean(pattern, [*known, *names.values()])
         raise ExperimentError(
-            f"{setting}: {pattern!r} fits no trainable parameter.{near or ''} There are those of {', '.join(known)}, "
+            f"{setting}: {pattern!r} fits no parameter.{near or ''} There are those of {', '.join(known)}, "
             "such as " + ", ".join(list(names.values())[:2])
         )
     return chosen
