@@ -13,7 +13,6 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-from .inputs import Input
 from .node import Node, to_numpy
 from .plan import Plan
 from .shape import TaggedShape
@@ -141,7 +140,7 @@ class Evaluation:
         """
         rng = np.random.default_rng(0)
         nodes = list(self.nodes.values())
-        feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if isinstance(n, Input)}
+        feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if n.is_source}
         floating = next((p.dtype for p in self.module.parameters()), torch.float32)
         feeds = {k: x.to(self.device, floating if x.is_floating_point() else None) for k, x in feeds.items()}
         values: dict[Node, torch.Tensor] = {}

@@ -113,6 +113,8 @@ class _Foreign(Node):
             )
             if not same:
                 raise misfit(self, f"{gives}, not {tuple(shape)} as shape says.")
+            # It has served: the call is made again when a model is rewritten for patches of another size.
+            self.arguments.pop("shape", None)
         for what, values in (("fov", fov), ("strides", strides)):
             if values is not None and len(values) != output.ndim:
                 raise misfit(

@@ -286,3 +286,13 @@ def test_a_large_module_is_sized_without_computing() -> None:
     assert node.shape.fov == (3, 3, 3)
     assert "meta" in calls
     assert node.computational_cost == 64 * 64 * 27 * math.prod((31, 127, 127))
+
+
+def test_a_declared_size_holds_no_other_patch_back() -> None:
+    node = Module(image(), nn.Conv2d(1, 2, 3), shape=(1, 2, 18, 20))
+    assert "shape" not in node.arguments
+    model = Model(node.parents[0], prediction_node=node)
+    with pytest.raises(ModelError, match="no random ones"):
+        objects = ApplyFunc([node, GenericInput()], torch.add, shape=(1, 2, 18, 20), tags="b,f,y,x")
+        Model(node.parents[0], prediction_node=objects).test_run()
+    assert model.test_run()["module"].shape == (1, 2, 18, 20)
