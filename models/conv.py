@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 
 from elektronn_tui.errors import ModelError
 
@@ -27,6 +28,7 @@ class ConvOperation(LayerOperation):
     padding: tuple[int, ...]
     pool: tuple[int, ...] | None
     mfp: bool
+    planar: bool
     convolve: Callable[..., torch.Tensor]
     max_pool: Callable[..., torch.Tensor]
 
@@ -35,10 +37,53 @@ class ConvOperation(LayerOperation):
 
         The bias is added before the maximum, which gives the same values, because torch fuses it with the convolution.
         """
+        if self.planar and _slices_are_free(x, self.w):
+            return self._in_slices(x)
         x = self.convolve(x, self.w, self.linear_bias(), 1, self.padding)
+        return self._pool_and_finish(x)
+
+    def _pool_and_finish(self, x: torch.Tensor) -> torch.Tensor:
         if self.pool is not None:
             x = fragment_pool(x, self.pool, self.max_pool) if self.mfp else self.max_pool(x, self.pool)
         return self.finish(x)
+
+    def _in_slices(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute each slice of a volume by itself, as z does nothing: voxels as rows of a matrix, or z as batch.
+
+        Activations work in place, and in place on a view costs a copy in the gradient: they come before the way back.
+        """
+        n_out, n_in, _, *kernel = self.w.shape
+        if max(kernel) == 1:
+            sizes = (x.shape[0], *x.shape[2:])
+            y = F.linear(x.movedim(1, -1).reshape(-1, n_in), self.w.reshape(n_out, n_in), self.linear_bias())
+            if self.pool is None:
+                return self.finish(y).unflatten(0, sizes).movedim(-1, 1)
+            return self._pool_and_finish(y.unflatten(0, sizes).movedim(-1, 1))
+        sizes = x.shape[0], x.shape[2]
+        y = F.conv2d(x.transpose(1, 2).flatten(0, 1), self.w[:, :, 0], self.linear_bias(), 1, self.padding[1:])
+        if self.pool is not None and (self.pool[0] > 1 or self.mfp):
+            return self._pool_and_finish(y.unflatten(0, sizes).transpose(1, 2))
+        if self.pool is not None:
+            y = F.max_pool2d(y, self.pool[1:])
+        return self.finish(y).unflatten(0, sizes).transpose(1, 2)
+
+
+def _slices_are_free(x: torch.Tensor, w: torch.Tensor) -> bool:
+    """Return whether slices are views and faster than the volume: channels-last in float32 on a CPU.
+
+    One thread, AVX2, torch 2.13, forward and backward of the layers of neuro3d_lite and unet3d_lite, 3D time over this:
+    1×1×1: 200 → 200 features 1.5, 200 → 2 2.5, 64 → 2 19; 1×3×3: 1 → 32 1.1, 32 → 32 1.4, 64 → 64 1.6,
+    128 → 128 1.9, 200 → 200 1.4. Where features aren't last a matrix product is slower (0.6 to 1.0), and bf16 was not
+    measured with the hardware for it.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.stride(1) == 1
+        and w.stride(1) == 1
+        and x.is_contiguous(memory_format=torch.channels_last_3d)
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 class Conv(Layer):
@@ -154,6 +199,7 @@ class Conv(Layer):
         operation.padding = tuple({"valid": 0, "same": f // 2, "full": f - 1}[conv_mode] for f in self.filter_shape)
         operation.pool = self.pool_shape if max(self.pool_shape) > 1 else None
         operation.mfp = self.mfp
+        operation.planar = ndim == 3 and self.filter_shape[0] == 1
         operation.convolve, operation.max_pool = CONV[ndim], MAX_POOL[ndim]
         self._build(operation)
 
