@@ -26,6 +26,7 @@ from .overlap import BCEDiceLoss, DiceLoss, TverskyLoss
 from .perceptron import Dot, Perceptron
 from .pooling import Pool
 from .recurrent import GRU, LSTM
+from .recurrent_step import RecurrentStep, one_step
 from .regression import AbsLoss, SobelizedLoss, SquaredLoss
 from .reshaping import Reshape
 from .rewriting import rebuild_model
@@ -89,6 +90,7 @@ __all__ = [
     "Perceptron",
     "Pool",
     "RampLoss",
+    "RecurrentStep",
     "Reshape",
     "Scan",
     "ScanN",
@@ -110,6 +112,7 @@ __all__ = [
     "freeze",
     "initweights",
     "load_model",
+    "one_step",
     "rebuild_decoder",
     "rebuild_model",
     "replace_with_input",
