@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
@@ -98,6 +100,33 @@ def on_the_cpu(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("functor", "fov"), [(swallow, (3, 3)), (half_swallow, (5, 5)), (on_the_cpu, (1, 1))])
 def test_functions_that_hide_what_they_see(functor: Any, fov: Any) -> None:
     assert ApplyFunc(image(), functor).shape.fov == fov
+
+
+LAYERS = st.one_of(
+    st.tuples(st.just("conv"), st.integers(1, 4), st.just(1)),
+    st.tuples(st.just("same"), st.sampled_from([1, 3, 5]), st.just(1)),
+    st.tuples(st.just("max"), st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.just("average"), st.integers(1, 3), st.integers(1, 3)),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(LAYERS, min_size=1, max_size=4), st.integers(2, 4))
+def test_random_chains_have_the_geometry_of_the_same_nodes(layers: list[tuple[str, int, int]], size: int) -> None:
+    for kind, width, stride in reversed(layers):
+        size = size if kind == "same" else (size - 1) * stride + width
+    raw = Input((1, 1, size), "b,f,x", name="raw")
+    node: Node = raw
+    modules: list[nn.Module] = []
+    for kind, width, stride in layers:
+        if kind in ("conv", "same"):
+            n_in = node.shape["f"]
+            node = Conv(node, 2, (width,), conv_mode="same" if kind == "same" else "valid")
+            modules += [nn.Conv1d(n_in, 2, width, padding=kind if kind == "same" else 0), nn.ReLU()]
+        else:
+            node = Pool(node, (width,), (stride,), mode=kind)  # type: ignore[arg-type]
+            modules.append((nn.MaxPool1d if kind == "max" else nn.AvgPool1d)(width, stride))
+    assert Module(raw, nn.Sequential(*modules)).shape == node.shape
 
 
 def test_geometry_behind_strided_nodes_is_that_of_the_same_nodes() -> None:
@@ -292,7 +321,8 @@ def test_a_declared_size_holds_no_other_patch_back() -> None:
     node = Module(image(), nn.Conv2d(1, 2, 3), shape=(1, 2, 18, 20))
     assert "shape" not in node.arguments
     model = Model(node.parents[0], prediction_node=node)
-    with pytest.raises(ModelError, match="no random ones"):
-        objects = ApplyFunc([node, GenericInput()], torch.add, shape=(1, 2, 18, 20), tags="b,f,y,x")
-        Model(node.parents[0], prediction_node=objects).test_run()
     assert model.test_run()["module"].shape == (1, 2, 18, 20)
+    objects = ApplyFunc([node, GenericInput()], torch.add, shape=(1, 2, 18, 20), tags="b,f,y,x")
+    model = Model(node.parents[0], prediction_node=objects)
+    with pytest.raises(ModelError, match="no random ones"):
+        model.test_run()
