@@ -24,6 +24,8 @@ from elektronn_tui.models import (
     UpConv,
     UpConvMerge,
 )
+from elektronn_tui.models.dense import _tiling
+from elektronn_tui.models.plan import Plan
 
 TAGS = {1: "b,f,x", 2: "b,f,y,x", 3: "b,f,z,y,x"}
 
@@ -194,6 +196,20 @@ def test_the_documented_sizes() -> None:
     assert (node.shape.fov, node.shape.strides) == ((15, 105, 105), (2, 4, 4))
     got = node.predict_dense(picture(1, 32, 160, 160))
     assert got.shape == (2, 18, 56, 56)
+
+
+def test_the_documented_tiles() -> None:
+    raw = Input((1, 3, 22, 182, 182), "b,f,z,y,x", name="raw")
+    node: Node = raw
+    for arguments in ((1, (1, 6, 6), (1, 2, 2)), (1, (4, 6, 6), (2, 2, 2)), (1, (3, 3, 3))):
+        node = Conv(node, *arguments, mfp=True)
+    size = (58, 326, 326)
+    tiling = _tiling(node, raw, Plan([node]), size, None)
+    assert tiling.shifts == [(0, 0, 0)]
+    assert tiling.lost == (8, 26, 26)
+    assert tiling.step == (14, 156, 156)
+    tiles = [-(-(n - lost) // step) for n, lost, step in zip(size, tiling.lost, tiling.step, strict=True)]
+    assert tiles == [4, 2, 2]
 
 
 class TestScaling:

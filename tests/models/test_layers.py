@@ -346,6 +346,13 @@ def test_dropout_is_live_inverted_and_off_in_evaluation() -> None:
     assert "dropout_rate" not in Conv(image(4, 4), 1, (1, 1)).variables
 
 
+def test_field_of_view_can_be_marked_as_unknown() -> None:
+    conv = Conv(image(9, 9), 2, (3, 3), invalidate_fov=True)
+    assert conv.shape.fov == (-1, -1)
+    assert conv.shape.offsets == (1, 1)
+    assert Conv(conv, 2, (3, 3)).shape.fov == (-1, -1)
+
+
 def test_dropout_differs_from_example_to_example() -> None:
     torch.manual_seed(0)
     node = Perceptron(Input((None, 1), "b,f"), 400, "lin", dropout_rate=0.5, w=np.ones((1, 400)), b=np.zeros(400))

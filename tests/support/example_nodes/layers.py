@@ -32,6 +32,14 @@ EXAMPLES: dict[str, NodeExample] = {
             conv, share_w=True
         )
     ),
+    "upconv prelu": NodeExample(
+        lambda: UpConv(Pool(image(), (2, 1), mode="average"), 3, (2, 1), activation_func="prelu", b=SLOPES)
+    ),
+    "upconv maxout": NodeExample(
+        lambda: UpConv(Pool(image(), (2, 1), mode="average"), 4, (2, 1), activation_func="maxout 2")
+    ),
+    "perceptron prelu": NodeExample(lambda: Perceptron(image(), 3, "prelu", b=SLOPES)),
+    "perceptron maxout": NodeExample(lambda: Perceptron(image(), 4, "maxout 2")),
     "perceptron dual": NodeExample(lambda: (first := Perceptron(image(), 3, "tanh")).make_dual(first, share_w=True)),
     "upconv": NodeExample(lambda: UpConv(Pool(image(), (2, 1), mode="average"), 3, (2, 1), activation_func="tanh")),
     "upconv 3d": NodeExample(
