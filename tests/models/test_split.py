@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from elektronn_tui.errors import ModelError, ShapeError
-from elektronn_tui.models import Conv, FromTensor, Input, Model, Node, Perceptron, Softmax, load_model, split
+from elektronn_tui.models import (
+    Conv,
+    FromTensor,
+    Input,
+    Model,
+    MultinoulliNLL,
+    Node,
+    Perceptron,
+    Softmax,
+    load_model,
+    split,
+)
 
 
 def image(y: int | None = 6) -> Input:
@@ -58,6 +69,19 @@ def test_pieces_of_a_softmax_are_distributions_if_they_hold_whole_groups() -> No
     assert split(probs, "b", index=1)[0].n_indep == 3
     assert not hasattr(split(probs, "f", index=3)[0], "n_class")
     assert not hasattr(split(Perceptron(Input((2, 3), "b,f"), 6, "lin"), "f", index=2)[0], "n_class")
+
+
+def test_a_loss_of_a_piece_is_that_of_a_softmax_of_its_own() -> None:
+    scores = Perceptron(Input((4, 3), "b,f"), 6, "lin")
+    piece = split(Softmax(scores, n_indep=3), "f", index=2)[1]
+    own = Softmax(split(scores, "f", index=2)[1], n_indep=2)
+    rng = np.random.default_rng(0)
+    x, ids = rng.normal(size=(4, 3)), rng.integers(-1, 2, (4, 2))
+    target = Input((4, 2), "b,f", dtype="int64", name="target")
+    losses = [MultinoulliNLL(pred, target, target_is_sparse=True)(x, ids) for pred in (piece, own)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    with pytest.raises(ModelError, match=r"needs the output of a Softmax, not FromTensor 'split' \(f from 0 to 3\)"):
+        MultinoulliNLL(split(Softmax(scores, n_indep=3), "f", index=3)[0], target, target_is_sparse=True)
 
 
 def test_names_dtype_and_activation() -> None:
