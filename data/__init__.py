@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from .geometry import Geometry
     from .hdf5 import HDF5Source
     from .labels import BoundarySource, boundaries
+    from .malis import (
+        affgraph_to_seg,
+        bmap_to_affgraph,
+        malis_weights,
+        mknhood2d,
+        mknhood3d,
+        mknhood3d_aniso,
+        seg_to_affgraph,
+    )
     from .memory import MemorySource, remember
     from .pairs import Pair, split_region
     from .patches import AugmentSettings, Example, Patches
@@ -47,14 +56,21 @@ __all__ = [
     "Scaling",
     "Source",
     "Warp",
+    "affgraph_to_seg",
     "affinities",
     "as_source",
+    "bmap_to_affgraph",
     "boundaries",
     "demo_volume",
     "draw_digits",
+    "malis_weights",
+    "mknhood2d",
+    "mknhood3d",
+    "mknhood3d_aniso",
     "open_source",
     "piano_rolls",
     "remember",
+    "seg_to_affgraph",
     "split_region",
     "validation_examples",
 ]
@@ -69,6 +85,15 @@ _MODULES = {
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
     "labels": ("BoundarySource", "boundaries"),
+    "malis": (
+        "affgraph_to_seg",
+        "bmap_to_affgraph",
+        "malis_weights",
+        "mknhood2d",
+        "mknhood3d",
+        "mknhood3d_aniso",
+        "seg_to_affgraph",
+    ),
     "memory": ("MemorySource", "remember"),
     "pairs": ("Pair", "split_region"),
     "patches": ("AugmentSettings", "Example", "Patches"),

@@ -16,6 +16,7 @@ from .inputs import GenericInput, Input, Input_like
 from .likelihoods import BetaNLL, BinaryNLL, GaussianNLL
 from .local_response import LRN
 from .lovasz import LovaszLoss
+from .malis_loss import MalisNLL
 from .merging import Add, Concat, FaithlessMerge, MultMerge
 from .metrics import Classification, ClassScores, ConfusionMatrix, Errors
 from .model import Model
@@ -78,6 +79,7 @@ __all__ = [
     "Input",
     "Input_like",
     "LovaszLoss",
+    "MalisNLL",
     "Model",
     "Module",
     "MultMerge",

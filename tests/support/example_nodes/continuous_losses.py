@@ -18,6 +18,7 @@ from elektronn_tui.models import (
     Input,
     Input_like,
     LovaszLoss,
+    MalisNLL,
     Node,
     Perceptron,
     RampLoss,
@@ -107,6 +108,12 @@ def yes_no(cls: Any, activation: str = "sig", **options: Any) -> Node:
     return cls(pred, Input_like(pred, name="target"), **options)
 
 
+def malis() -> Node:
+    probs = Softmax(Input((1, 4, 1, 2, 3), "b,f,z,y,x", name="raw"), n_indep=2)
+    target = Input_like(probs, "int16", "affinities", override_f=2)
+    return MalisNLL(probs, target, Input_like(probs, "int64", "ids", override_f=1), [[0, 1, 0], [0, 0, 1]])
+
+
 EXAMPLES: dict[str, NodeExample] = {
     "squared": NodeExample(lambda: regression(SquaredLoss), arrays=uniform),
     "squared margin": NodeExample(lambda: regression(SquaredLoss, margin=0.3, scale_correction=0.5), arrays=uniform),
@@ -138,4 +145,5 @@ EXAMPLES: dict[str, NodeExample] = {
     "lovasz": NodeExample(lambda: overlap(LovaszLoss, 2)),
     "lovasz sigmoid": NodeExample(lambda: yes_no(LovaszLoss, per_example=False), arrays=uniform),
     "lovasz hinge": NodeExample(lambda: yes_no(LovaszLoss, "lin"), arrays=uniform),
+    "malis": NodeExample(malis),
 }
