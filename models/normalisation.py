@@ -9,7 +9,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
-from .graph import Graph, NodeRecord
+from .graph import Graph
 from .layer import Layer, LayerOperation
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def replace_normalisation(
         if way == "fold" and (why := _obstacle(model, layer)):
             logger.warning("%s keeps its batch normalisation, with constant statistics: %s", layer.title, why)
             this = "const"
+        if this != "remove":
+            tensors |= _fixed_statistics(layer, record.name)
         if this in ("predict", "const"):
             record.arguments["batch_normalisation"] = "predict"
             tensors.pop(f"{record.name}.updates", None)
@@ -55,7 +57,7 @@ def replace_normalisation(
             record.frozen = [key for key in record.frozen if key not in STATISTICS]
             continue
         if this == "fold":
-            _fold(layer, record, tensors)
+            _fold(layer, record.name, tensors)
         record.arguments["batch_normalisation"] = False
         record.frozen = [key for key in record.frozen if key not in STATISTICS]
         for key in STATISTICS:
@@ -79,18 +81,26 @@ def _pools(layer: Layer) -> bool:
     return getattr(layer.operation, "max_pool", None) is not None
 
 
-def _fold(layer: Layer, record: NodeRecord, tensors: dict[str, torch.Tensor]) -> None:
+def _fixed_statistics(layer: Layer, name: str) -> dict[str, torch.Tensor]:
+    """Return gamma, mean and std that do in mode 'predict' what the layer does now, however far it is faded out."""
+    gamma, mean, std = (layer.params[key].detach() for key in ("gamma", "mean", "std"))
+    if layer.batch_normalisation == "fadeout":
+        rate = layer.gradnet_rate
+        gamma, mean, std = rate * gamma, rate * mean, rate * std + 1 - rate
+    return {f"{name}.gamma": gamma, f"{name}.mean": mean, f"{name}.std": std}
+
+
+def _fold(layer: Layer, name: str, tensors: dict[str, torch.Tensor]) -> None:
     operation = layer.operation
     assert isinstance(operation, LayerOperation)
-    with torch.no_grad():
-        scale = operation.gamma / (operation.std.square() + 1e-12).sqrt()
-        # Features are the last axis of matrices and the first of filters.
-        matrix = operation.w.ndim == 2
-        w = operation.w * (scale if matrix else scale.reshape(-1, *(1,) * (operation.w.ndim - 1)))
-        b = operation.b.clone()
-        shift = operation.mean * scale
-        if operation.has_slope:
-            b[:, 0] -= shift
-        else:
-            b -= shift
-    tensors[f"{record.name}.w"], tensors[f"{record.name}.b"] = w, b
+    gamma, mean, std = (tensors[f"{name}.{key}"] for key in ("gamma", "mean", "std"))
+    scale = gamma / (std.square() + 1e-12).sqrt()
+    # Features are the last axis of matrices and the first of filters.
+    matrix = operation.w.ndim == 2
+    w, b = operation.w.detach(), operation.b.detach().clone()
+    if operation.has_slope:
+        b[:, 0] -= mean * scale
+    else:
+        b -= mean * scale
+    tensors[f"{name}.w"] = w * (scale if matrix else scale.reshape(-1, *(1,) * (w.ndim - 1)))
+    tensors[f"{name}.b"] = b

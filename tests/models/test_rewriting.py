@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from elektronn_tui.errors import ModelError, ShapeError
 from elektronn_tui.models import (
     AggregateLoss,
+    ApplyFunc,
     Concat,
     Conv,
     Errors,
@@ -19,6 +21,7 @@ from elektronn_tui.models import (
     Input,
     Input_like,
     Model,
+    Module,
     MultinoulliNLL,
     Node,
     Perceptron,
@@ -245,6 +248,18 @@ class TestNormalisation:
         x = np.random.default_rng(0).normal(size=(1, 2, 6, 6)).astype(np.float32)
         np.testing.assert_allclose(folded.predict(x), model.predict(x), rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("way", ["predict", "const", "fold"])
+    @pytest.mark.parametrize("rate", [1.0, 0.6, 0.0])
+    def test_what_was_faded_out_stays_so_far(self, way: Any, rate: float) -> None:
+        raw = Input((1, 2, 6), "b,f,x", name="raw")
+        model = Model(raw, prediction_node=Conv(raw, 2, (3,), batch_normalisation="fadeout", gradnet_mode=True))
+        model = move_statistics(model)
+        model.gradnet_rates = rate
+        changed = rebuild_model(model, replace_bn=way)
+        assert not changed.batch_normalisation_active
+        x = np.random.default_rng(0).normal(size=(1, 2, 6)).astype(np.float32)
+        np.testing.assert_allclose(changed.predict(x), model.predict(x), rtol=1e-4, atol=1e-5)
+
     def test_what_can_not_be_folded_is_held_fast(self, caplog: pytest.LogCaptureFixture) -> None:
         model = move_statistics(strided("train"))
         model["conv"].set_param_values({"gamma": [1.0, -1.0, 2.0]})
@@ -319,6 +334,42 @@ class TestFreezing:
 
 
 class TestOtherRewrites:
+    def test_functions_and_modules_go_along(self, tmp_path: Path) -> None:
+        raw = Input((1, 2, 8), "b,f,x", name="raw")
+        module = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.BatchNorm1d(3))
+        model = Model(raw, prediction_node=ApplyFunc(Module(raw, module), torch.sin))
+        bigger = rebuild_model(model, imposed_patch_size=(12,), lock_trainable_params=1)
+        assert bigger.prediction_node.shape.spatial_shape == (10,)
+        assert bigger.param_count == 0
+        assert all(p.requires_grad for p in module.parameters())
+        x = np.random.default_rng(0).normal(size=(1, 2, 12)).astype(np.float32)
+        np.testing.assert_allclose(bigger.predict(x), model.predict(x), rtol=1e-6)
+        path = tmp_path / "model.safetensors"
+        model.save(path)
+        again = load_model(
+            path,
+            functions={"apply_func": torch.sin},
+            modules={"module": copy.deepcopy(module)},
+            imposed_patch_size=(12,),
+        )
+        np.testing.assert_array_equal(again.predict(x), model.predict(x))
+        cut = replace_with_input(model, "module")
+        np.testing.assert_array_equal(cut.predict(model["module"](x)), model.predict(x))
+
+    def test_a_module_that_two_nodes_share_is_shared_again(self, tmp_path: Path) -> None:
+        raw = Input((1, 2, 8), "b,f,x", name="raw")
+        module = torch.nn.Conv1d(2, 2, 1)
+        model = Model(raw, prediction_node=Module(Module(raw, module, name="first"), module, name="second"))
+        again = rebuild_model(model)
+        assert again["first"].params["weight"] is again["second"].params["weight"]
+        assert again.param_count == model.param_count
+        path = tmp_path / "model.safetensors"
+        model.save(path)
+        mine = torch.nn.Conv1d(2, 2, 1)
+        again = load_model(path, modules={"first": mine, "second": mine})
+        x = np.random.default_rng(0).normal(size=(1, 2, 8)).astype(np.float32)
+        np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
     def test_weights_live_values_and_extras_are_kept_and_independent(self) -> None:
         model = strided().eval()
         model["conv1"].dropout_rate = 0.5
