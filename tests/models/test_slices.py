@@ -1,4 +1,4 @@
-"""Volumes convolved slice by slice give what convolution of the volume gives."""
+"""Channels-last volumes, computed slice by slice or as matrix products, give what convolution of the volume gives."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from elektronn_tui.models import Conv, Input
+from elektronn_tui.models import Conv, Input, UpConv
 from elektronn_tui.models.conv import _slices_are_free
+from elektronn_tui.models.spatial import features_last
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plane": {"filter_shape": (1, 3, 2)},
@@ -53,6 +54,39 @@ def test_channels_last_equals_contiguous(name: str, n_in: int) -> None:
         operation.zero_grad()
         weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
         (y * weights).sum().backward()
+        assert x.grad is not None
+        results.append([y.detach(), x.grad, *(p.grad.clone() for p in operation.parameters() if p.grad is not None)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+UP: dict[str, dict[str, Any]] = {
+    "relu": {},
+    "prelu": {"activation_func": "prelu"},
+    "maxout": {"activation_func": "maxout 2"},
+    "norm": {"batch_normalisation": "train"},
+    "no enlargement": {"pool_shape": (1, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("name", UP)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_enlarging(name: str, transposed: bool) -> None:
+    torch.manual_seed(0)
+    arguments = {"pool_shape": (2, 1, 3), "identity_init": False, **UP[name]}
+    up = UpConv(Input((2, 3, 2, 4, 3), "b,f,z,y,x"), 4, **arguments, transpose_w=transposed)
+    operation = up.operation.train()
+    results = []
+    for channels_last in (False, True):
+        x = torch.randn(2, 3, 2, 4, 3, generator=torch.Generator().manual_seed(1))
+        x = x.to(memory_format=torch.channels_last_3d) if channels_last else x
+        assert features_last(x) is channels_last
+        x.requires_grad_()
+        y = operation(x)
+        assert y.shape == up.shape.shape
+        assert y.is_contiguous(memory_format=torch.channels_last_3d) is channels_last
+        operation.zero_grad()
+        (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
         assert x.grad is not None
         results.append([y.detach(), x.grad, *(p.grad.clone() for p in operation.parameters() if p.grad is not None)])
     for a, b in zip(*results, strict=True):
