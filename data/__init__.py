@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .patches import AugmentSettings, Example, Patches
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
+    from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
     from .validation import validation_examples
@@ -54,6 +55,7 @@ __all__ = [
     "PrefetchStats",
     "Prefetcher",
     "Scaling",
+    "SegmentationScores",
     "Source",
     "Warp",
     "affgraph_to_seg",
@@ -61,6 +63,7 @@ __all__ = [
     "as_source",
     "bmap_to_affgraph",
     "boundaries",
+    "contingency",
     "demo_volume",
     "draw_digits",
     "malis_weights",
@@ -70,6 +73,7 @@ __all__ = [
     "open_source",
     "piano_rolls",
     "remember",
+    "score_segmentation",
     "seg_to_affgraph",
     "split_region",
     "validation_examples",
@@ -100,6 +104,7 @@ _MODULES = {
     "scaling": ("Scaling",),
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
     "sequences": ("PIANO_NOTES", "piano_rolls"),
+    "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "validation": ("validation_examples",),
     "warp": ("Warp",),
