@@ -377,8 +377,8 @@ def Scan(
         used. Given together with sequences, it must be their length, then and always.
     unroll_scan : bool
         The values are the same in any case. False saves memory in training: only what is fed back is kept of each
-        step, the rest is computed for a second time when gradients are (Chen et al., 2016), for about a third more
-        time.
+        step, the rest is computed for a second time when gradients are (Chen et al., 2016). That takes about a third
+        more time where a step is heavy, as a convolution is, and two to three times as long where it is light.
     last_only : bool
         Return the values after the last step, not those of all steps with a new first axis r.
     name : str
