@@ -49,8 +49,16 @@ class LRNOperation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (b, f, ...) to the same shape."""
+        return (x / self._divisor(self.mean_square(x))).to(x.dtype)
+
+    def intermediate(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the mean of squares m, and what x is divided by."""
+        m = self.mean_square(x)
+        return {"m": m, "divisor": self._divisor(m)}
+
+    def _divisor(self, mean_square: torch.Tensor) -> torch.Tensor:
         alpha, k, beta = (float(variable.value) for variable in (self.alpha, self.k, self.beta))  # type: ignore[arg-type]
-        return (x / (k + alpha * self.mean_square(x)).pow(beta)).to(x.dtype)
+        return (k + alpha * mean_square).pow(beta)
 
 
 class LRN(Node):

@@ -354,13 +354,12 @@ class Node(NodeParameters):
         if intermediate is None:
             logger.warning("%s has no debug outputs", self.title)
             return {}
-        parents = {parent: Plan([parent]) for parent in self.parents}
         sources = self.input_nodes
         if len(arrays) != len(sources):
             raise ModelError(f"{self.title} needs {len(sources)} arrays, but got {len(arrays)}.")
         given = dict(zip(sources, arrays, strict=True))
         values = [
-            torch.from_numpy(parent(*(given[source] for source in plan.inputs))) for parent, plan in parents.items()
+            torch.from_numpy(parent(*(given[source] for source in parent.input_nodes))) for parent in self.parents
         ]
         training, device = self.operation.training, next(iter(self._tensors().values()), torch.empty(0)).device
         self.operation.eval()

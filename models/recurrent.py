@@ -45,11 +45,13 @@ class CellOperation(nn.Module, ABC):
 
     def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         """Map input (..., n_in, ...) and memory to the next memory."""
+        return self.step(*self._features_last(x, memory)).movedim(-1, self.axis)
+
+    def _features_last(self, x: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for axis in self.missing:
             memory = memory.unsqueeze(axis)
         x, memory = x.movedim(self.axis, -1), memory.movedim(self.axis, -1)
-        memory = memory.expand(*x.shape[:-1], memory.shape[-1])
-        return self.step(x, memory).movedim(-1, self.axis)
+        return x, memory.expand(*x.shape[:-1], memory.shape[-1])
 
     @abstractmethod
     def step(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
@@ -70,6 +72,16 @@ class GRUOperation(CellOperation):
 
     def step(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         """Return the next memory (..., n_f)."""
+        return self._states(x, memory)[0]
+
+    def intermediate(self, x: torch.Tensor, memory: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return memory, next memory and the gates z (how much is new) and r (how much of the memory is seen)."""
+        x, memory = self._features_last(x, memory)
+        out, update, reset = self._states(x, memory)
+        values = {"memory": memory, "out": out, "z": update, "r": reset}
+        return {name: value.movedim(-1, self.axis) for name, value in values.items()}
+
+    def _states(self, x: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         n = self.n_f
         # Split, not indexed: its gradient is one concatenation instead of two matrices full of zeros.
         w_gates, w_candidate = self.w.split((2 * n, n), 1)
@@ -77,7 +89,7 @@ class GRUOperation(CellOperation):
         gates = _linear(memory, x, w_gates, b_gates).sigmoid()
         update, reset = gates.split(n, -1)
         candidate = self.activate(_linear(reset * memory, x, w_candidate, b_candidate))
-        return (1 - update) * memory + update * candidate
+        return (1 - update) * memory + update * candidate, update, reset
 
 
 class LSTMOperation(CellOperation):

@@ -10,6 +10,8 @@ import torch
 
 from elektronn_tui.errors import ModelError
 from elektronn_tui.models import (
+    GRU,
+    LRN,
     AggregateLoss,
     Conv,
     Errors,
@@ -221,6 +223,28 @@ class TestLive:
         assert node.all_params_count == model["conv"].param_count + node.param_count
         assert model["loss"].all_params_count == model.param_count
         assert node.all_computational_cost == model["conv"].computational_cost + node.computational_cost
+
+
+class TestDebugOutputs:
+    def test_of_a_gru(self, caplog: pytest.LogCaptureFixture) -> None:
+        x = Input((1, 1), "b,f", name="x")
+        memory = Input((1, 1), "b,f", name="memory")
+        gru = GRU(Perceptron(x, 1, "lin", w=[[1.0]], b=[0.0]), memory, 1, w=np.full((2, 3), 0.5), b=np.zeros(3))
+        values = gru.get_debug_outputs([[1.0]], [[0.2]])
+        assert set(values) == {"memory", "out", "z", "r"}
+        assert values["z"].item() == pytest.approx(0.645656, abs=1e-6)
+        assert values["out"].item() == pytest.approx(0.401030, abs=1e-6)
+        np.testing.assert_array_equal(values["out"], gru([[1.0]], [[0.2]]))
+        with pytest.raises(ModelError, match="needs 2 arrays, but got 1"):
+            gru.get_debug_outputs([[1.0]])
+        assert x.get_debug_outputs([[1.0]]) == {}
+        assert "no debug outputs" in caplog.text
+
+    def test_of_local_response_normalisation(self) -> None:
+        raw = Input((1, 1, 5), "b,f,x", name="raw")
+        values = LRN(raw, (3,)).get_debug_outputs(np.full((1, 1, 5), 2.0))
+        assert values["m"][0, 0, 2] == pytest.approx(4)
+        assert values["divisor"][0, 0, 2] == pytest.approx(1.0004**0.75)
 
 
 class TestTimes:
