@@ -251,7 +251,8 @@ class Trainer:
         self._validated = self.step
         self.session.publish(self.step, metrics)
         text = ", ".join(f"{name.removeprefix('valid_')} {value:.4g}" for name, value in metrics.items())
-        self.session.logger.info("validation: %s (%.1f s)", text, time.perf_counter() - begin)
+        averaged = " of the averaged weights" if self.updater.averaging.count else ""
+        self.session.logger.info("validation%s: %s (%.1f s)", averaged, text, time.perf_counter() - begin)
         score = metrics.get("valid_balanced_error", metrics["valid_loss"])
         better = score < self.best  # False for NaN
         if better:
