@@ -74,9 +74,11 @@ def features_last(x: torch.Tensor) -> bool:
     """Return whether `x` is a channels-last volume in float32 on a CPU, outside of autocast.
 
     There a matrix product over its features needs no copy, and was measured to be faster than some convolutions.
+    Never while a network is compiled or exported: its program shall serve tensors of all formats.
     """
     return (
         x.ndim == 5
+        and not torch.compiler.is_compiling()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.stride(1) == 1

@@ -100,5 +100,9 @@ def test_only_where_it_was_measured() -> None:
     assert not _slices_are_free(x.contiguous(), w)
     assert not _slices_are_free(x, w.contiguous())
     assert not _slices_are_free(x.double(), w.double())
+    conv = Conv(Input((1, 3, 4, 5, 5), "b,f,z,y,x"), 2, (1, 3, 3))
+    conv.operation.w.data = w
+    nodes = torch.export.export(conv.operation, (x,)).graph.nodes
+    assert any("conv3d" in str(node.target) for node in nodes)
     with torch.autocast("cpu", torch.bfloat16):
         assert not _slices_are_free(x, w)
