@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
     from .demo import demo_volume
+    from .demo_classes import TISSUE_CLASSES, tissue_classes
     from .digits import draw_digits
     from .geometry import Geometry
     from .hdf5 import HDF5Source
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEAREST",
     "PIANO_NOTES",
+    "TISSUE_CLASSES",
     "AffinitySource",
     "ArrayExamples",
     "ArraySource",
@@ -76,6 +78,7 @@ __all__ = [
     "score_segmentation",
     "seg_to_affgraph",
     "split_region",
+    "tissue_classes",
     "validation_examples",
 ]
 
@@ -85,6 +88,7 @@ _MODULES = {
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
     "demo": ("demo_volume",),
+    "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import ElektronnError as ElektronnError
     from .training.arrays import Arrays as Arrays
+    from .training.arrays import ImageData as ImageData
     from .training.datasets import DemoData as DemoData
     from .training.datasets import VolumeData as VolumeData
     from .training.datasets import Volumes as Volumes
@@ -40,6 +41,7 @@ _PUBLIC = {
     "DemoData": "training.datasets",
     "ElektronnError": "errors",
     "Experiment": "training.experiment",
+    "ImageData": "training.arrays",
     "Linear": "training.schedules",
     "OneCycle": "training.schedules",
     "Optimiser": "training.experiment",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,14 @@ class Feeder:
                 tensor = tensor.float()
             tensors[node.name if node is not None else key] = tensor.to(self._device, non_blocking=True)
         return tensors
+
+
+@contextlib.contextmanager
+def fixed_randomness(device: torch.device) -> Iterator[None]:
+    """Let nodes that draw random numbers in evaluation draw the same each time, and none that training would miss."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
 
 
 def batch_maker(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoData", "VolumeData", "Volumes"]
 
 AXES = ("z", "y", "x")
+TARGETS = ("boundaries", "affinities", "labels")
+NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ def _volume_pairs(value: Any) -> str | None:
     return None if good else "a list of pairs such as [('raw.h5:raw', 'labels.h5:labels')]"
 
 
+def _offsets(value: Any) -> str | None:
+    good = isinstance(value, (list, tuple)) and all(
+        isinstance(offset, (list, tuple))
+        and len(offset) == 3
+        and any(offset)
+        and all(isinstance(n, int) for n in offset)
+        for offset in value
+    )
+    return None if good and value else "a list of (z, y, x) in whole voxels, not all 0, such as [(-1, 0, 0)]"
+
+
 @settings("data.")
 class DemoData:
     """The synthetic volume, made on the spot: needs no file."""
@@ -58,7 +71,17 @@ class DemoData:
     anisotropic: bool = setting(
         default=False, type="bool", help="ssTEM at 50×4×4 nm instead of FIB-SEM at 10 nm isotropic"
     )
+    target: str = setting(
+        default="boundaries",
+        type="choice",
+        choices=TARGETS,
+        help="what is learnt: boundaries between cells, affinities, or three volumes of classes (`tissue_classes`)",
+    )
     thickness: int = setting(default=2, type="int", minimum=1, help="of the membranes to be found, in voxels")
+    offsets: Sequence[tuple[int, int, int]] = setting(
+        default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
+    )
+    with_ids: bool = setting(default=False, type="bool", help="cell ids as one more channel behind affinities")
     valid_slices: int = setting(
         default=24, type="int", minimum=0, help="last sections, held out for validation; 0 for none"
     )
@@ -72,16 +95,22 @@ class DemoData:
         DataError
             More is held out than there is.
         """
-        from elektronn_tui.data import ArraySource, BoundarySource, Pair, demo_volume
+        from elektronn_tui.data import ArraySource, Pair, demo_volume, tissue_classes
 
         volume = demo_volume(self.shape, seed=self.seed, anisotropic=self.anisotropic)
         raw = ArraySource(volume.raw, voxel_size=volume.voxel_size, name="demo:raw")
-        ids = ArraySource(volume.ids, voxel_size=volume.voxel_size, name="demo:ids")
-        pair = Pair(raw, BoundarySource(ids, self._thickness()), name="demo")
-        return _split([pair], [], self.valid_slices, self.valid_axis)
-
-    def _thickness(self) -> int | tuple[int, int, int]:
-        return (0, self.thickness, self.thickness) if self.anisotropic else self.thickness
+        labels = tissue_classes(volume) if self.target == "labels" else volume.ids
+        name = "demo:classes" if self.target == "labels" else "demo:ids"
+        thickness = (0, self.thickness, self.thickness) if self.anisotropic else self.thickness
+        target = _target(
+            ArraySource(labels, voxel_size=volume.voxel_size, name=name),
+            self.target,
+            thickness,
+            "object",
+            self.offsets,
+            self.with_ids,
+        )
+        return _split([Pair(raw, target, name="demo")], [], self.valid_slices, self.valid_axis)
 
     def check_files(self) -> None:
         """There are none."""
@@ -91,7 +120,8 @@ class DemoData:
 class VolumeData:
     """Volumes of your own, with labels or segment ids.
 
-    Either one file with two datasets (`path`, `raw_key`, `label_key`), or several `volumes`.
+    Either one file with two datasets (`path`, `raw_key`, `label_key`), or several `volumes`. With a `demo_shape` the
+    synthetic volume takes their place as long as none of them is given.
     """
 
     path: str | None = setting(default=None, type="path", optional=True, help="HDF5 file with raw and labels")
@@ -109,12 +139,19 @@ class VolumeData:
     target: str = setting(
         default="boundaries",
         type="choice",
-        choices=("boundaries", "labels"),
-        help="what is learnt: boundaries between segment ids, or the labels as they are (classes from 0)",
+        choices=TARGETS,
+        help="what is learnt: boundaries between segment ids, affinities, or the labels as they are (classes from 0)",
     )
+    offsets: Sequence[tuple[int, int, int]] = setting(
+        default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
+    )
+    with_ids: bool = setting(default=False, type="bool", help="segment ids as one more channel behind affinities")
     thickness: int = setting(default=2, type="int", minimum=1, help="of the boundaries in voxels")
     background: str = setting(
-        default="object", type="choice", choices=("object", "ignore", "boundary"), help="what id 0 is, for boundaries"
+        default="object",
+        type="choice",
+        choices=("object", "ignore", "boundary"),
+        help="what id 0 is, for boundaries and affinities: a segment, unknown, or between segments",
     )
     ignore: tuple[int, ...] = setting(default=(), type="ints", minimum=-(2**62), help="label values that do not count")
     valid_slices: int = setting(
@@ -138,13 +175,27 @@ class VolumeData:
         help="order of the axes in the files, such as zyx, xyz or zyxc; none: (c)zyx",
     )
     in_memory: bool = setting(default=True, type="bool", help="keep volumes in memory as far as there is room")
+    demo_shape: tuple[int, ...] | None = setting(
+        default=None,
+        type="ints",
+        length=3,
+        minimum=16,
+        optional=True,
+        help="size (z, y, x) of the synthetic volume that stands in for files; none: a file has to be given",
+    )
+    demo_seed: int = setting(default=1, type="int", minimum=0, help="of the synthetic volume")
+    demo_anisotropic: bool = setting(
+        default=False, type="bool", help="the synthetic volume as ssTEM at 50×4×4 nm instead of FIB-SEM at 10 nm"
+    )
 
     def check_together(self) -> None:
         """Refuse what contradicts itself."""
         if self.path is not None and self.volumes:
             raise ExperimentError("data: path and volumes are both given; use one of them")
-        if self.ignore and self.target == "boundaries":
-            raise ExperimentError("data.ignore: boundaries have no label values to ignore; use background='ignore'")
+        if self.ignore and self.target != "labels":
+            raise ExperimentError(f"data.ignore: {self.target} have no label values to ignore; use background='ignore'")
+        if self.valid_volumes and self._is_demo:
+            raise ExperimentError("data: valid_volumes are given, but no path or volumes to train on")
 
     def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the addresses (raw, labels) for training and for validation."""
@@ -161,6 +212,8 @@ class VolumeData:
         ExperimentError
             No volume is given, or a file is missing.
         """
+        if self._is_demo:
+            return
         train, valid = self.addresses()
         if not train:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
@@ -175,25 +228,50 @@ class VolumeData:
                 raise ExperimentError(f"{field}: there is no file {file.absolute()}")
 
     def open(self) -> Volumes:
-        """Open all volumes.
+        """Open all volumes, or make the synthetic one.
 
         Raises
         ------
         DataError
             A file, dataset or shape does not fit: says which.
         """
+        if self._is_demo:
+            assert self.demo_shape is not None
+            demo = DemoData(
+                self.demo_shape,
+                self.demo_seed,
+                self.demo_anisotropic,
+                self.target,
+                self.thickness,
+                self.offsets,
+                self.with_ids,
+                self.valid_slices,
+                self.valid_axis,
+            )
+            return replace(demo.open(), ignore=self.ignore)
         train, valid = self.addresses()
         pairs = [self._pair(raw, labels) for raw, labels in train]
         held_out = [self._pair(raw, labels) for raw, labels in valid]
         return replace(_split(pairs, held_out, self.valid_slices, self.valid_axis), ignore=self.ignore)
 
-    def _pair(self, raw: str, labels: str) -> Pair:
-        from elektronn_tui.data import BoundarySource, Pair
+    @property
+    def _is_demo(self) -> bool:
+        return self.demo_shape is not None and self.path is None and not self.volumes
 
-        target: Any = self._source(labels)
-        if self.target == "boundaries":
-            target = BoundarySource(target, self.thickness, background=self.background)  # type: ignore[arg-type]
-        return Pair(self._source(raw), target, in_memory="auto" if self.in_memory else False)
+    def _pair(self, raw: str, labels: str) -> Pair:
+        from elektronn_tui.data import Pair
+
+        in_memory: Any = "auto" if self.in_memory else False
+        target = _target(
+            self._source(labels),
+            self.target,
+            self.thickness,
+            self.background,
+            self.offsets,
+            self.with_ids,
+            in_memory,
+        )
+        return Pair(self._source(raw), target, in_memory=in_memory)
 
     def _source(self, address: str) -> Source:
         from elektronn_tui.data import open_source
@@ -208,6 +286,25 @@ def _file_of(address: str) -> str:
         if colon:
             return before + suffix
     return address
+
+
+def _target(
+    labels: Source,
+    kind: str,
+    thickness: int | tuple[int, int, int],
+    background: Any,
+    offsets: Sequence[Sequence[int]],
+    with_ids: bool,
+    in_memory: Any = "auto",
+) -> Source:
+    """Return what is learnt of labels or ids."""
+    from elektronn_tui.data import AffinitySource, BoundarySource
+
+    if kind == "boundaries":
+        return BoundarySource(labels, thickness, background=background)
+    if kind == "affinities":
+        return AffinitySource(labels, offsets, background=background, with_ids=with_ids, in_memory=in_memory)
+    return labels
 
 
 def _split(train: Sequence[Pair], valid: Sequence[Pair], slices: int, axis: str) -> Volumes:

@@ -236,6 +236,20 @@ class Experiment:
         made = {name: as_schedule(name, schedule) for name, schedule in self.schedules.items()}
         object.__setattr__(self, "schedules", {name: one for name, one in made.items() if one is not None})
 
+    def describe(self) -> str:
+        """Build the network, send random numbers through all of it, and return its description.
+
+        What ``python FILE.py`` prints of an experiment: to try a network without training it.
+
+        Raises
+        ------
+        ModelError, ShapeError
+            The network can't be built, or computes other shapes than it declares.
+        """
+        model = self.model() if callable(self.model) else self.model
+        model.test_run()
+        return f"{model.description}\nA test run went through all nodes."
+
     def to_dict(self) -> dict[str, Any]:
         """Return all settings with their defaults, as values that JSON carries."""
         return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}

@@ -17,7 +17,8 @@ import torch
 
 from elektronn_tui.session.protocol import PreviewInfo
 
-from .batches import Feeder
+from .batches import Feeder, fixed_randomness
+from .classes import Classes
 
 if TYPE_CHECKING:
     from elektronn_tui.data import ArrayExamples, Geometry, Pair, Scaling
@@ -81,7 +82,9 @@ class Preview:
             scaling.apply(pair.raw.read(start, (np.asarray(start) + patch).tolist()))[None] for start in self._starts
         ]
         self.raw = _grey_raw(pair.raw.read(lo, hi)[0])
-        self.target = _grey_target(pair, lo, hi, _classes(model))
+        self._classes = Classes.of(model)
+        several = int(model.prediction_node.shape["f"] or 1) > 1
+        self.target = _grey_target(pair, lo, hi, self._classes, several=several)
 
     def __call__(self) -> dict[str, Grey]:
         """Predict the region now.
@@ -98,10 +101,10 @@ class Preview:
         model.eval()
         try:
             for start, patch in zip(self._starts, self._patches, strict=True):
-                with torch.no_grad(), self._autocast():
+                with torch.no_grad(), fixed_randomness(model.device), self._autocast():
                     (output,) = model.compute([model.prediction_node], self._feeder({"raw": patch}))
                 scores = output[0].float().cpu().numpy()
-                tile = _score(scores.reshape(len(scores), *geometry.target_shape))
+                tile = _score(scores.reshape(len(scores), *geometry.target_shape), self._classes)
                 for axis, stride in enumerate(geometry.strides):
                     tile = np.repeat(tile, stride, axis=axis)
                 # An output voxel stands for the stride's voxels around its centre.
@@ -162,7 +165,7 @@ class Reconstructions:
         training = model.module.training
         model.eval()
         try:
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), fixed_randomness(model.device), self._autocast():
                 (output,) = model.compute([model.prediction_node], self._feeder(self._batch))
         finally:
             model.train(training)
@@ -243,11 +246,22 @@ def _paste(canvas: npt.NDArray[np.float32], tile: npt.NDArray[np.float32], at: n
     canvas[tuple(into)] = tile[tuple(of)]
 
 
-def _score(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what is shown of (classes, z, y, x): the probability of class 1 of two, else the most likely class."""
+def _score(scores: npt.NDArray[np.float32], classes: Classes | None) -> npt.NDArray[np.float32]:
+    """Return what is shown of (f, z, y, x).
+
+    The probability of class 1 of two, else the most likely class; of several groups of two (affinities) the least of
+    the first three; of features that are no classes of the target (one network for several tasks) the second one.
+    """
     if len(scores) == 1:
         return scores[0]
-    return scores[1] if len(scores) == 2 else (scores.argmax(0) / (len(scores) - 1)).astype(np.float32)
+    if classes is None:
+        return scores[1]
+    if classes.threshold:
+        return scores[:3].min(0)
+    if classes.n_class == 2:
+        return scores[1::2][:3].min(0)
+    first = scores[: classes.n_class]
+    return (first.argmax(0) / (classes.n_class - 1)).astype(np.float32)
 
 
 def _grey(values: npt.NDArray[np.float32]) -> Grey:
@@ -262,8 +276,10 @@ def _grey_raw(raw: npt.NDArray[Any]) -> Grey:
     return _grey((raw.astype(np.float32) - low) / max(high - low, 1e-12))
 
 
-def _grey_target(pair: Pair, lo: Sequence[int], hi: Sequence[int], classes: int) -> Grey | None:
-    """Return the target with 0 to 1 (or 0 to the last class) as black to white; black where there is none."""
+def _grey_target(
+    pair: Pair, lo: Sequence[int], hi: Sequence[int], classes: Classes | None, *, several: bool
+) -> Grey | None:
+    """Return what is shown of the target, as `_score` of the prediction; black where there is none."""
     if pair.target is None:
         return None
     offset, extent = np.asarray(pair.target_offset), np.asarray(pair.target.shape)
@@ -271,13 +287,14 @@ def _grey_target(pair: Pair, lo: Sequence[int], hi: Sequence[int], classes: int)
     end = np.clip(np.asarray(hi) - offset, 0, extent)
     grey = np.zeros(np.subtract(hi, lo), np.uint8)
     if (end > begin).all():
-        values = pair.target.read(begin.tolist(), end.tolist())[0].astype(np.float32)
+        channels = pair.target.read(begin.tolist(), end.tolist())
+        values = channels[0].astype(np.float32)
+        if classes is not None and classes.n_class == 2 and classes.n_indep > 1:
+            nearest = channels[: min(3, classes.n_indep)]
+            values = np.where(nearest < 0, 1, nearest).min(0).astype(np.float32)
+        elif classes is None and several:
+            values = (values == 1).astype(np.float32)
         at = begin + offset - np.asarray(lo)
-        grey[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = _grey(
-            values / max(classes - 1, 1)
-        )
+        most = max(classes.n_class - 1, 1) if classes is not None else 1
+        grey[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = _grey(values / most)
     return grey
-
-
-def _classes(model: Model) -> int:
-    return int(model.prediction_node.shape["f"] or 1)

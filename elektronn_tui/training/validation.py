@@ -11,7 +11,7 @@ import torch
 
 from elektronn_tui.models.confusion import Confusion
 
-from .batches import Feeder
+from .batches import Feeder, fixed_randomness
 from .classes import Classes
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Validation:
         training = model.module.training
         model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), fixed_randomness(model.device):
                 for batch in self._batches:
                     feeds = self._feeder(batch)
                     with self._autocast():

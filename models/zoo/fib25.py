@@ -68,3 +68,6 @@ experiment = Experiment(
     preview_every=500,
     preview_shape=(12, 160, 160),
 )
+
+if __name__ == "__main__":
+    print(experiment.describe())

@@ -66,3 +66,6 @@ experiment = Experiment(
     preview_every=100,
     preview_shape=(12, 128, 128),
 )
+
+if __name__ == "__main__":
+    print(experiment.describe())

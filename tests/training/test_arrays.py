@@ -1,6 +1,7 @@
 import logging
 from dataclasses import dataclass, field
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from elektronn_tui.errors import DataError, ExperimentError
 from elektronn_tui.models import (
     AggregateLoss,
     Conv,
+    GaussianRV,
     Input,
     Input_like,
     Model,
@@ -16,7 +18,7 @@ from elektronn_tui.models import (
     Perceptron,
     Softmax,
 )
-from elektronn_tui.training.arrays import Arrays
+from elektronn_tui.training.arrays import Arrays, ImageData
 from elektronn_tui.training.batches import Feeder
 from elektronn_tui.training.classes import Classes
 from elektronn_tui.training.runner import build
@@ -240,3 +242,81 @@ def test_controls_of_images_are_unknown_to_vectors(make_session, make_experiment
     data = InMemory({"train": np.zeros((4, 3)), "train_target": np.array([0, 1, 0, 1])})
     with pytest.raises(ExperimentError, match="schedules: no control is called 'shift'"):
         build(make_experiment(model=vector_model, data=data, schedules={"shift": Values([(1, 2)])}), make_session())
+
+
+@pytest.fixture
+def image_file(tmp_path):
+    path = tmp_path / "images.h5"
+    images, labels = bars()
+    order = np.argsort(labels, kind="stable")
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = images[order], labels[order]
+        file["few"] = labels[:10]
+        file["values"] = labels.astype(np.float32)
+    return path
+
+
+def test_images_of_a_file_are_held_out_at_random(image_file):
+    opened = ImageData(path=str(image_file), valid_fraction=0.25).open()
+    assert (len(opened.train), len(opened.valid)) == (45, 15)
+    assert set(opened.valid_target.tolist()) == {0, 1}  # though the file is sorted by class
+    together = np.concatenate([opened.train, opened.valid])
+    images = bars()[0]
+    assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in images)
+    again = ImageData(path=str(image_file), valid_fraction=0.25).open()
+    np.testing.assert_array_equal(again.valid, opened.valid)
+    other = ImageData(path=str(image_file), valid_fraction=0.25, seed=2).open()
+    assert not np.array_equal(other.valid, opened.valid)
+    assert ImageData(path=str(image_file), valid_fraction=0).open().valid is None
+    assert ImageData(path=str(image_file), label_key=None).open().train_target is None
+
+
+def test_digits_are_drawn_where_there_is_no_file():
+    opened = ImageData(digits=50, shift=2).open()
+    assert (opened.train.shape, opened.valid.shape, opened.shift) == ((40, 28, 28), (10, 28, 28), 2)
+    assert opened.train.dtype == np.uint8
+    assert len(opened.train_target) == 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_key": "image"}, "has no dataset 'image'; it holds few, images, labels, values. Did you mean 'images'"),
+        ({"label_key": "few"}, r"few has the shape \(10,\).*integers of the shape \(60,\)"),
+        ({"label_key": "values"}, "values .* holds float32; integers"),
+        ({"image_key": "labels"}, r"labels has the shape \(60,\) .*\(n, y, x\) or \(n, channel, y, x\) are needed"),
+        ({"valid_fraction": 0.001}, "data.valid_fraction: 0.001 of 60 images can't be held out"),
+    ],
+)
+def test_image_files_that_do_not_hold_what_is_wanted(image_file, settings, message):
+    with pytest.raises(DataError, match=message):
+        ImageData(path=str(image_file), **settings).open()
+
+
+def test_image_files_that_are_missing_or_something_else(tmp_path):
+    with pytest.raises(ExperimentError, match=r"data\.path: there is no file .*none\.h5"):
+        ImageData(path=str(tmp_path / "none.h5")).check_files()
+    with pytest.raises(ExperimentError, match="is a folder"):
+        ImageData(path=str(tmp_path)).check_files()
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(DataError, match=r"text\.h5 can't be read: it is no HDF5 file"):
+        ImageData(path=str(tmp_path / "text.h5")).open()
+
+
+def test_random_nodes_of_a_validation_take_no_numbers_from_training(make_session, make_experiment, weights):
+    def model():
+        raw = Input((None, 1, 8, 8), "b,f,y,x", name="raw")
+        mean = Perceptron(raw, 3, "lin", flatten=True, name="mean")
+        state = GaussianRV(mean, Perceptron(raw, 3, "lin", flatten=True, name="deviation"), name="state")
+        out = Perceptron(state, 64, "lin", name="out")
+        return Model(input_node=raw, loss_node=AggregateLoss([out], name="loss"), prediction_node=out)
+
+    images = bars()[0]
+    data = InMemory({"train": images, "valid": images[:12]})
+    often, never = make_session("often"), make_session("never")
+    first = build(make_experiment(model=model, data=data, steps=6, validate_every=1, preview_every=2), often)
+    first.run()
+    second = build(make_experiment(model=model, data=data, steps=6), never)
+    second.run()
+    for key, value in weights(first.model).items():
+        np.testing.assert_array_equal(weights(second.model)[key], value)

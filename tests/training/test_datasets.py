@@ -93,3 +93,62 @@ def test_files_with_other_axes(tmp_path, volume):
     np.testing.assert_array_equal(pair.raw.read((0, 0, 0), (20, 40, 40))[0], arrays["raw"])
     with pytest.raises(DataError, match="axes"):
         VolumeData(path=str(turned), label_key="ids", axes="xyq").open()
+
+
+def test_the_demo_volume_stands_in_until_a_file_is_given(volume):
+    data = VolumeData(demo_shape=(24, 48, 48), valid_slices=6, label_key="ids")
+    data.check_files()
+    assert data.open().train[0].raw.shape == (24, 48, 48)
+    given = VolumeData(demo_shape=(24, 48, 48), valid_slices=6, label_key="ids", path=str(volume))
+    assert given.open().train[0].raw.shape == (20, 40, 40)
+    with pytest.raises(ExperimentError, match="no volume is given"):
+        VolumeData().check_files()
+    with pytest.raises(ExperimentError, match="valid_volumes are given, but no path"):
+        VolumeData(demo_shape=(24, 48, 48), valid_volumes=[("a.h5:raw", "a.h5:labels")])
+
+
+def test_affinities_of_a_file_and_of_the_demo_volume(volume):
+    from elektronn_tui.data import affinities
+
+    offsets = ((-1, 0, 0), (0, 0, -6))
+    settings = {"target": "affinities", "offsets": offsets, "valid_slices": 6, "with_ids": True}
+    (pair,) = VolumeData(path=str(volume), label_key="ids", background="ignore", **settings).open().train
+    with h5py.File(volume) as file:
+        ids = file["ids"][()]
+    found = pair.target.read((0, 0, 0), (20, 40, 40))
+    np.testing.assert_array_equal(found[:2], affinities(ids, offsets))
+    np.testing.assert_array_equal(found[2], ids)
+    (pair,) = DemoData(shape=(24, 48, 48), **settings).open().train
+    assert pair.target.channels == 3
+    assert set(np.unique(pair.target.read((0, 0, 0), (24, 48, 48))[:2])) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("offsets", [[], [(0, 0, 0)], [(1, 2)], [(0.5, 0, 0)], "z", 3])
+def test_offsets_that_make_no_sense(offsets):
+    with pytest.raises(ExperimentError, match=r"data\.offsets: .* is not allowed; it must be a list of \(z, y, x\)"):
+        DemoData(offsets=offsets)
+
+
+def test_classes_of_the_demo_volume_are_learnt_by_several_heads():
+    from elektronn_tui.data import TISSUE_CLASSES, demo_volume
+
+    opened = DemoData(shape=(24, 96, 96), target="labels", valid_slices=4).open()
+    target = opened.train[0].target
+    classes = target.read((0, 0, 0), (24, 96, 96))
+    assert target.channels == len(TISSUE_CLASSES)
+    for channel, names in zip(classes, TISSUE_CLASSES.values(), strict=True):
+        assert np.unique(channel).max() < len(names)
+    boundaries = DemoData(shape=(24, 96, 96), valid_slices=4).open().train[0].target.read((0, 0, 0), (24, 96, 96))[0]
+    np.testing.assert_array_equal(classes[0] == 1, boundaries == 1)
+    assert 0.05 < (classes[0] == 2).mean() < 0.5
+    assert {0, 1} <= set(np.unique(classes[1]))
+    ids = demo_volume((24, 96, 96), seed=1).ids
+    cells, sizes = np.unique(ids, return_counts=True)
+    calibres = [np.unique(classes[2][ids == cell]).tolist() for cell in cells[np.argsort(sizes)]]
+    assert [len(of_cell) for of_cell in calibres] == [1] * len(cells)
+    assert calibres == sorted(calibres)
+
+
+def test_a_target_of_several_channels_has_to_fit_the_network(make_session, make_experiment):
+    with pytest.raises(ExperimentError, match=r"target .* takes 1 features, but .* has 3; override_f=3 would fit"):
+        build(make_experiment(data=DemoData(shape=(16, 48, 48), target="affinities", valid_slices=4)), make_session())
