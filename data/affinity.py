@@ -79,8 +79,7 @@ class AffinitySource:
     offsets, background
         As in `affinities`.
     with_ids
-        Add the ids themselves as the last channel, for losses over whole segments such as MALIS; -1 where they lie
-        outside of the volume.
+        Add the ids themselves as the last channel, for losses over whole segments such as MALIS; 0 for negative ones.
     in_memory
         Whether the ids are kept in memory, see `elektronn_tui.data.remember`.
     """
@@ -212,7 +211,7 @@ class AffinitySource:
         _kernel()(ids, self.edges, first, strides, self._mode, out[: len(self.edges)])
         if self.with_ids:
             at = tuple(slice(a, a + s * n, s) for a, s, n in zip(first, strides, out.shape[1:], strict=True))
-            out[-1] = ids[at]
+            np.maximum(ids[at], 0, out=out[-1])
 
     def __repr__(self) -> str:
         return f"AffinitySource({self.ids!r}, {self.edges.tolist()}, background={self.background!r})"
