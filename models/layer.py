@@ -150,6 +150,17 @@ class Layer(Node):
     n_f: int
     activation_func: str
     batch_normalisation: Normalisation
+    transpose_w: bool = False
+
+    @property
+    def output_axis(self) -> int:
+        """Axis of `w` on which its output features are."""
+        return int(self.transpose_w)
+
+    @property
+    def measures_statistics(self) -> bool:
+        """Whether it normalises by the statistics of the batch in training, and keeps running ones."""
+        return self.batch_normalisation in ("train", "fadeout")
 
     def _set_common(
         self,
@@ -261,7 +272,7 @@ class Layer(Node):
                 raise misfit(self, f"w can't be shared with its dual, because {self.activation_func} joins features.")
             w = self.operation.w
             arguments["w"] = w if isinstance(w, nn.Parameter) else [w, "const"]
-            arguments["transpose_w"] = not getattr(self, "transpose_w", False)
+            arguments["transpose_w"] = not self.transpose_w
         return arguments
 
     def _features(self, shape: TaggedShape) -> TaggedShape:

@@ -11,6 +11,7 @@ import torch
 from elektronn_tui.errors import ModelError, did_you_mean
 
 from .aggregate import AggregateLoss
+from .layer import Layer
 from .node import Node
 
 __all__ = ["LiveValues"]
@@ -72,7 +73,7 @@ class LiveValues:
     @property
     def batch_normalisation_active(self) -> bool:
         """Whether a node normalises by the statistics of the batch in training."""
-        return any(getattr(n, "batch_normalisation", False) in ("train", "fadeout") for n in self.nodes.values())
+        return any(isinstance(node, Layer) and node.measures_statistics for node in self.nodes.values())
 
     @property
     def debug_output_names(self) -> list[str]:

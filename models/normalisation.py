@@ -95,12 +95,10 @@ def _fold(layer: Layer, name: str, tensors: dict[str, torch.Tensor]) -> None:
     assert isinstance(operation, LayerOperation)
     gamma, mean, std = (tensors[f"{name}.{key}"] for key in ("gamma", "mean", "std"))
     scale = gamma / (std.square() + 1e-12).sqrt()
-    # Features are the last axis of matrices and the first of filters.
-    matrix = operation.w.ndim == 2
     w, b = operation.w.detach(), operation.b.detach().clone()
     if operation.has_slope:
         b[:, 0] -= mean * scale
     else:
         b -= mean * scale
-    tensors[f"{name}.w"] = w * (scale if matrix else scale.reshape(-1, *(1,) * (w.ndim - 1)))
+    tensors[f"{name}.w"] = w * scale.reshape(-1, *(1,) * (w.ndim - 1 - layer.output_axis))
     tensors[f"{name}.b"] = b

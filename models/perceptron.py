@@ -155,6 +155,11 @@ class Perceptron(Layer):
         return Perceptron(parent, **self._dual_arguments(parent, self._n_in, share_w, kwargs))
 
     @property
+    def output_axis(self) -> int:
+        """Axis of `w` on which its output features are."""
+        return int(not self.transpose_w)
+
+    @property
     def computational_cost(self) -> int:
         """Size of the parent times the number of features."""
         return self.parents[0].shape.stripnone_prod * self.n_f

@@ -12,6 +12,7 @@ from .fitting import fitting_patch_size, is_pooled
 from .freezing import freeze
 from .graph import Graph, NodeRecord, graph_of, references, tensors_of
 from .inputs import Input
+from .layer import Layer
 from .node import Node
 from .normalisation import replace_normalisation
 from .plan import walk
@@ -116,7 +117,7 @@ def rebuild_model(
         graph, tensors, foreign_of(model), scaling=model.scaling, allow_nan=True, before=follow, after=after
     )
     if make_weights_constant:
-        if active := [n.name for n in result.nodes.values() if getattr(n, "batch_normalisation", None) == "train"]:
+        if active := [n.name for n in result.nodes.values() if isinstance(n, Layer) and n.measures_statistics]:
             raise ModelError(
                 f"make_weights_constant needs replace_bn, because {', '.join(active)} "
                 "still measure statistics: replace_bn='const' or 'fold'."

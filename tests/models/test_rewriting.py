@@ -230,18 +230,19 @@ class TestNormalisation:
         assert torch.equal(plain["conv"].w, model["conv"].w)
         assert not np.allclose(plain.predict(image(28, 28)), model.predict(image(28, 28)))
 
-    @pytest.mark.parametrize("kind", ["perceptron", "upconv", "prelu"])
+    @pytest.mark.parametrize("kind", ["perceptron", "transposed perceptron", "upconv", "transposed upconv", "prelu"])
     def test_folding_other_layers(self, kind: str) -> None:
         torch.manual_seed(0)
         raw = Input((1, 2, 6, 6), "b,f,y,x", name="raw")
         out: Node
-        if kind == "perceptron":
-            out = Perceptron(raw, 3, batch_normalisation="train")
+        transposed = kind.startswith("transposed")
+        if kind.endswith("perceptron"):
+            out = Perceptron(raw, 3, batch_normalisation="train", transpose_w=transposed)
         elif kind == "prelu":
             out = Conv(raw, 3, (2, 2), activation_func="prelu", batch_normalisation="train")
         else:
             low = Pool(raw, (2, 2))
-            out = UpConvMerge(raw, low, 3, upconv_kwargs={"batch_normalisation": "train"})
+            out = UpConvMerge(raw, low, 3, upconv_kwargs={"batch_normalisation": "train", "transpose_w": transposed})
         model = move_statistics(Model(raw, prediction_node=out))
         folded = rebuild_model(model, replace_bn="fold")
         assert not any("gamma" in node.params for node in folded.nodes.values())
@@ -317,6 +318,10 @@ class TestFreezing:
         model = strided("train")
         with pytest.raises(ModelError, match=r"needs replace_bn, because conv, conv2"):
             rebuild_model(model, make_weights_constant=True)
+        raw = Input((1, 2, 6), "b,f,x", name="raw")
+        fading = Model(raw, prediction_node=Conv(raw, 2, (1,), batch_normalisation="fadeout", gradnet_mode=True))
+        with pytest.raises(ModelError, match=r"needs replace_bn, because conv"):
+            rebuild_model(fading, make_weights_constant=True)
         constant = rebuild_model(model, make_weights_constant=True, replace_bn="fold")
         assert not self.trained(constant)
         assert constant.param_count == 0
