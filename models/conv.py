@@ -243,6 +243,11 @@ class Conv(Layer):
             batch = None if batch is None else batch * math.prod(self.pool_shape)
         return TaggedShape((batch, self.n_f // self._maxout, *sizes), shape.tags, strides, offsets, fov, centre=centre)
 
+    @property
+    def pads(self) -> bool:
+        """Whether it does, by its mode."""
+        return self.conv_mode != "valid" and max(self.filter_shape) > 1
+
     def make_dual(self, parent: Node, share_w: bool = False, mfp: bool = False, **kwargs: Any) -> UpConv:
         """Return the up-convolution that undoes this layer: it enlarges by `pool_shape`, to its input's features.
 

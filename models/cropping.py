@@ -139,6 +139,11 @@ class Pad(Node):
         return result.updatecentre([m - p * s for m, p, s in zip(shape.centre, self.pad, shape.strides, strict=True)])
 
     @property
+    def pads(self) -> bool:
+        """Whether there is something to put on."""
+        return any(self.pad)
+
+    @property
     def computational_cost(self) -> int:
         """Nothing is computed."""
         return 0

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
@@ -206,7 +205,7 @@ def _tiling(node: Node, source: Node, plan: Plan, size: Position, patch_shape: S
     steps = [int(s) for s in strides]
     places = [sorted({int(o) for o in column}) for column in node.shape.mfp_offsets.T]
     shifts = [_missing(own, s) for own, s in zip(places, steps, strict=True)]
-    whole = _pads(plan, infer_shapes(plan.nodes, {source: source.shape}))
+    whole = any(other.pads for other in plan.nodes)
     if whole:
         if patch_shape is not None:
             raise ModelError(
@@ -278,24 +277,6 @@ def _step(node: Node, tag: str, reach: int, period: int) -> int:
             tag,
         )
     return reach // period * period
-
-
-def _pads(plan: Plan, shapes: dict[Node, TaggedShape]) -> bool:
-    """Return whether a node sees more than there is, at the borders of its input."""
-    for node, shape in shapes.items():
-        if getattr(node, "conv_mode", "valid") != "valid" or type(node).__name__ == "Pad":
-            return True
-        if any(f > 0 and c < (f - 1) / 2 - 1e-6 for f, c in zip(shape.fov, shape.centre, strict=True)):
-            return True
-    modules = (module for node in plan.nodes for module in node.operation.modules())
-    return any(_has_padding(module) for module in modules if not hasattr(module, "convolve"))
-
-
-def _has_padding(module: nn.Module) -> bool:
-    padding = getattr(module, "padding", 0)
-    if isinstance(padding, str):
-        return padding != "valid"
-    return any(padding) if isinstance(padding, list | tuple) else bool(padding)
 
 
 def _fitting(source: Node, plan: Plan, tag: str, least: int) -> int:

@@ -211,11 +211,27 @@ class _Foreign(Node):
         return changed.pop() if len(changed) == 1 else None
 
     @property
+    def pads(self) -> bool:
+        """Whether an output's window begins before the first voxel, or a module within it says that it pads."""
+        geometries = self.__dict__.get("_geometry", {}).values()
+        windows = [window for found in geometries for window in found.windows or () if window is not None]
+        if any(first < (width - 1) / 2 - 1e-6 for width, first in windows):
+            return True
+        return any(_has_padding(module) for module in self.operation.modules())
+
+    @property
     def computational_cost(self) -> int:
         """Multiplications of convolutions and linear layers; at least the size of the first parent."""
         prober = self.__dict__.get("_prober")
         size = self.parents[0].shape.stripnone_prod if self.parents else 0
         return max(size, prober.cost) if prober is not None else size
+
+
+def _has_padding(module: nn.Module) -> bool:
+    padding = getattr(module, "padding", 0)
+    if isinstance(padding, str):
+        return padding != "valid"
+    return any(padding) if isinstance(padding, list | tuple) else bool(padding)
 
 
 class FunctionOperation(nn.Module):

@@ -16,12 +16,10 @@ from elektronn_tui.errors import ModelError
 from .loss import full_precision
 from .node import Node, misfit
 from .shape import TaggedShape
-from .spatial import check_layout, spatial_tuple
+from .spatial import AVERAGE_POOL, check_layout, spatial_tuple
 from .variables import Variable
 
 __all__ = ["LRN"]
-
-AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
 
 class LRNOperation(nn.Module):
@@ -37,7 +35,7 @@ class LRNOperation(nn.Module):
         square = full_precision(x).square()
         if not self.channel:
             padding = tuple(n // 2 for n in self.window)
-            return AVERAGE[len(self.window) - 1](square, self.window, 1, padding)
+            return AVERAGE_POOL[len(self.window)](square, self.window, 1, padding)
         (n,) = self.window
         if n == 1:
             return square
@@ -133,6 +131,11 @@ class LRN(Node):
         geometry = zip(shape.fov, self.filter_shape, shape.strides, strict=True)
         fov = [round(F_in + (n - 1) * S) if F_in > 0 else -1 for F_in, n, S in geometry]
         return TaggedShape(shape.shape, shape.tags, shape.strides, shape.mfp_offsets, fov, centre=shape.centre)
+
+    @property
+    def pads(self) -> bool:
+        """Whether the window lies in space: then it does."""
+        return self.mode == "spatial" and max(self.filter_shape) > 1
 
     @property
     def computational_cost(self) -> int:

@@ -178,6 +178,11 @@ class Node(NodeParameters):
         """Whether its value is not one tensor but a tuple of them."""
         return False
 
+    @property
+    def pads(self) -> bool:
+        """Whether outputs at the borders see more than there is: its values then depend on where an image is cut."""
+        return False
+
     def fitted_shape(self, size: Sequence[int]) -> TaggedShape:
         """Return the shape of a source when an array of this size is given for it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError
 from elektronn_tui.models import (
+    LRN,
     Add,
+    ApplyFunc,
     Conv,
     FragmentsToDense,
     Input,
     Model,
+    Module,
     Node,
+    Pad,
     Perceptron,
     Pool,
     Softmax,
@@ -149,6 +154,33 @@ def test_network_that_pads_sees_the_whole_image() -> None:
     assert model.predict_dense(odd) == pytest.approx(model.predict(filled[None])[0][:, :11, :19], abs=1e-6)
     with pytest.raises(ModelError, match="must see the whole image; leave patch_shape out"):
         model.predict_dense(image, patch_shape=(8, 8))
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        lambda node: LRN(node, (3, 3), alpha=1.0),
+        lambda node: Pad(Conv(node, 3, (3, 3)), (1, 1)),
+        lambda node: Conv(node, 3, (3, 3), conv_mode="same"),
+        lambda node: Module(node, torch.nn.Conv2d(3, 3, 3, padding=1)),
+        lambda node: ApplyFunc(node, torch.nn.functional.avg_pool2d, (3, 1, 1)),
+    ],
+    ids=["LRN", "Pad", "Conv", "Module", "ApplyFunc"],
+)
+@pytest.mark.parametrize("before", [lambda node: node, lambda node: UpConv(Pool(node, (2, 2)), 3, (2, 2))])
+def test_whatever_pads_sees_the_whole_image(padding: Callable[[Node], Node], before: Callable[[Node], Node]) -> None:
+    raw = source(8, 8, n_f=3)
+    model = Model(input_node=raw, prediction_node=padding(before(raw)))
+    image = picture(3, 12, 12)
+    assert model.predict_dense(image) == pytest.approx(model.predict(image[None])[0], abs=1e-6)
+    with pytest.raises(ModelError, match="must see the whole image; leave patch_shape out"):
+        model.predict_dense(image, patch_shape=(8, 8))
+
+
+def test_filters_of_one_voxel_pad_nothing() -> None:
+    node = Conv(source(8, 8), 3, (1, 1), conv_mode="same")
+    image = picture(1, 12, 12)
+    assert node.predict_dense(image, patch_shape=(6, 6)) == pytest.approx(node(image[None])[0], abs=1e-6)
 
 
 def test_mirrored_borders() -> None:
