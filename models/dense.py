@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .feeding import computing_tensor, in_evaluation, to_tensor
 from .node import Node, misfit, to_numpy
 from .plan import Plan, infer_shapes
 from .shape import TaggedShape
@@ -148,7 +148,7 @@ def predict_dense(
     slices = image if sliced else image[:, None]
     out = np.empty((shape["f"], slices.shape[1], *result), np.uint8 if as_uint8 else np.float32)
     start = time.perf_counter()
-    with _evaluation(plan):
+    with torch.no_grad(), in_evaluation(other.operation for other in plan.nodes):
         runs = itertools.product(
             range(slices.shape[1]),
             itertools.product(*(range(0, n, step) for n, step in zip(result, tiling.step, strict=True))),
@@ -292,19 +292,6 @@ def _fitting(source: Node, plan: Plan, tag: str, least: int) -> int:
     raise misfit(source, f"no size on axis {tag} from {least} to {least + REACH} fits: {message}", tag)
 
 
-@contextmanager
-def _evaluation(plan: Plan) -> Iterator[None]:
-    training = [node.operation for node in plan.nodes if node.operation.training]
-    for operation in training:
-        operation.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for operation in training:
-            operation.train()
-
-
 def _batches(runs: Iterator[Run], size: int) -> Iterator[list[Run]]:
     while batch := list(itertools.islice(runs, size)):
         yield batch
@@ -325,8 +312,7 @@ def _run(
         if window.size:
             filled = tuple(slice(n) for n in window.shape)
             inputs[i][filled] = scale(window)
-    parameter = next((p for node in plan.nodes for p in node.operation.parameters()), torch.empty(0))
-    tensor = torch.from_numpy(inputs).to(parameter.device, parameter.dtype)
+    tensor = to_tensor(source, inputs, computing_tensor(node.operation for node in plan.nodes))
     if channels_last:
         tensor = tensor.to(memory_format=torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d)
     values = to_numpy(plan.run([tensor])[0])

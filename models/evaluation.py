@@ -13,6 +13,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .feeding import computing_tensor, in_evaluation, to_tensor
 from .node import Node, to_numpy
 from .plan import Plan
 from .shape import TaggedShape
@@ -40,7 +41,7 @@ class Evaluation:
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.module.parameters(), torch.empty(0)).device
+        return computing_tensor([self.module]).device
 
     def predict(self, *arrays: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the prediction for arrays of its inputs, in evaluation mode."""
@@ -140,27 +141,18 @@ class Evaluation:
         """
         rng = np.random.default_rng(0)
         nodes = list(self.nodes.values())
-        feeds = {n.name: torch.from_numpy(n.random_array(rng)) for n in nodes if n.is_source}
-        floating = next((p.dtype for p in self.module.parameters()), torch.float32)
-        feeds = {k: x.to(self.device, floating if x.is_floating_point() else None) for k, x in feeds.items()}
-        values: dict[Node, torch.Tensor] = {}
-        training = self.module.training
-        self.module.eval()
-        try:
-            with torch.no_grad():
-                for node in nodes:
-                    value = feeds[node.name] if node.is_source else node.operation(*(values[p] for p in node.parents))
-                    values[node] = value
-                    if node.several:
-                        continue  # those who pick one of them are checked
-                    declared = tuple(1 if n is None else n for n in node.shape.shape)
-                    if tuple(value.shape) != declared:
-                        raise ShapeError(
-                            f"{node.title} declares the shape {declared}, but computes {tuple(value.shape)}."
-                        )
-        finally:
-            self.module.train(training)
-        return {node.name: to_numpy(value) for node, value in values.items() if not node.several}
+        like = computing_tensor([self.module])
+        values: dict[Node, Any] = {n: to_tensor(n, n.random_array(rng), like) for n in nodes if n.is_source}
+        with torch.no_grad(), in_evaluation([self.module]):
+            for node in nodes:
+                if not node.is_source:
+                    values[node] = node.operation(*(values[parent] for parent in node.parents))
+                if node.several:
+                    continue  # those who pick one of them are checked
+                declared, computed = tuple(1 if n is None else n for n in node.shape.shape), tuple(values[node].shape)
+                if computed != declared:
+                    raise ShapeError(f"{node.title} declares the shape {declared}, but computes {computed}.")
+        return {node.name: to_numpy(values[node]) for node in nodes if not node.several}
 
     def test_run_prediction(self) -> npt.NDArray[Any]:
         """Send random numbers through to the prediction and return it; see `Node.test_run`."""
@@ -178,23 +170,13 @@ class Evaluation:
             raise ModelError(
                 f"A batch of this has {len(inputs)} arrays ({', '.join(n.name for n in inputs)}), not {len(arrays)}."
             )
-        floating = next((p.dtype for p in self.module.parameters()), torch.float32)
-        feeds = {}
-        for node, array in zip(inputs, arrays, strict=True):
-            tensor = torch.as_tensor(np.ascontiguousarray(array), device=self.device)
-            dtype: torch.dtype = getattr(torch, node.dtype)
-            feeds[node.name] = tensor.to(floating if dtype.is_floating_point else dtype)
-        return feeds
+        like = computing_tensor([self.module])
+        return {node.name: to_tensor(node, array, like) for node, array in zip(inputs, arrays, strict=True)}
 
     def _evaluated(self, nodes: Sequence[Node], arrays: Sequence[npt.ArrayLike]) -> list[torch.Tensor]:
         feeds = self._feeds(nodes, arrays)
-        training = self.module.training
-        self.module.eval()
-        try:
-            with torch.no_grad():
-                return self.compute(nodes, feeds)
-        finally:
-            self.module.train(training)
+        with torch.no_grad(), in_evaluation([self.module]):
+            return self.compute(nodes, feeds)
 
     def _activations(self, batch: Sequence[npt.ArrayLike]) -> dict[str, torch.Tensor]:
         top = self.loss_node or self.prediction_node

@@ -19,6 +19,7 @@ import torch
 
 from elektronn_tui.errors import ModelError
 
+from .feeding import computing_tensor, to_tensor
 from .storage import write_atomically
 
 if TYPE_CHECKING:
@@ -107,13 +108,13 @@ def export_onnx(model: Model, path: str | os.PathLike[str], *, dynamic_batch: bo
 def _prepared(model: Model, dynamic_batch: bool) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], Any]:
     """Return a copy of the network in evaluation mode, inputs of the declared sizes, and which axes are free."""
     module = copy.deepcopy(model.module).eval().cpu()
-    floating = next((p.dtype for p in module.parameters()), torch.float32)
+    like = computing_tensor([module])
     rng = np.random.default_rng(0)
     inputs, free = [], []
     batch = torch.export.Dim("batch", min=1)
     for node in model.prediction_node.input_nodes:
         sizes = node.shape
-        x = torch.from_numpy(np.ascontiguousarray(node.random_array(rng)))
+        x = to_tensor(node, node.random_array(rng), like)
         axis = sizes.tag2index("b") if sizes.hastag("b") else None
         if dynamic_batch and axis is not None:
             # A size of 1 would be taken as one that never changes.
@@ -121,7 +122,7 @@ def _prepared(model: Model, dynamic_batch: bool) -> tuple[torch.nn.Module, tuple
             free.append({axis: batch})
         else:
             free.append({})
-        inputs.append(x.to(floating) if x.is_floating_point() else x.to(getattr(torch, node.dtype)))
+        inputs.append(x)
     # The network takes any number of arguments, so they are one tuple to the exporter.
     return module, tuple(inputs), (tuple(free),) if any(free) else None
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .feeding import computing_tensor, in_evaluation, to_tensor
 from .node_parameters import NodeParameters, to_numpy
 from .plan import Plan, fitting_input_sizes, walk
 from .shape import TaggedShape
@@ -278,23 +279,10 @@ class Node(NodeParameters):
             names = ", ".join(node.name for node in plan.inputs) or "none"
             raise ModelError(f"{self.title} needs {len(plan.inputs)} arrays ({names}), but got {len(arrays)}.")
         operations = [node.operation for node in plan.nodes]
-        parameter = next((p for op in operations for p in op.parameters()), torch.empty(0))
-        tensors: list[Any] = []
-        for node, array in zip(plan.inputs, arrays, strict=True):
-            if node.dtype == "object":
-                tensors.append(array)
-                continue
-            tensor = torch.as_tensor(np.ascontiguousarray(array), device=parameter.device)
-            dtype = getattr(torch, node.dtype)
-            tensors.append(tensor.to(parameter.dtype if dtype.is_floating_point else dtype))
-        training = [module for op in operations for module in op.modules() if module.training]
-        for module in training:
-            module.training = False
-        try:
+        like = computing_tensor(operations)
+        tensors = [to_tensor(node, array, like) for node, array in zip(plan.inputs, arrays, strict=True)]
+        with in_evaluation(operations):
             return to_numpy(plan.run(tensors)[0])
-        finally:
-            for module in training:
-                module.training = True
 
     def predict_dense(
         self,
@@ -363,15 +351,13 @@ class Node(NodeParameters):
         if len(arrays) != len(sources):
             raise ModelError(f"{self.title} needs {len(sources)} arrays, but got {len(arrays)}.")
         given = dict(zip(sources, arrays, strict=True))
+        like = computing_tensor([self.operation])
         values = [
-            torch.from_numpy(parent(*(given[source] for source in parent.input_nodes))) for parent in self.parents
+            to_tensor(parent, parent(*(given[source] for source in parent.input_nodes)), like)
+            for parent in self.parents
         ]
-        training, device = self.operation.training, next(iter(self._tensors().values()), torch.empty(0)).device
-        self.operation.eval()
-        try:
-            return {k: to_numpy(v) for k, v in intermediate(*(value.to(device) for value in values)).items()}
-        finally:
-            self.operation.train(training)
+        with in_evaluation([self.operation]):
+            return {k: to_numpy(v) for k, v in intermediate(*values).items()}
 
     def describe(self) -> NodeDescription:
         """Return what there is to know of the node."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
+from .feeding import computing_tensor
 from .shape import TaggedShape
 
 __all__ = ["AxisGeometry", "Probe", "Refusal", "undisturbed"]
@@ -316,7 +317,7 @@ class Probe:
 
     def _parameter(self) -> torch.Tensor:
         """Return a tensor of the type and on the device that the module computes with."""
-        return next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0))
+        return computing_tensor([self.module])
 
     def _compute(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         try:

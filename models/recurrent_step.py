@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
+from .feeding import computing_tensor, in_evaluation, to_tensor
 from .model import Model
 from .node import Node, to_numpy
 from .plan import Plan
@@ -212,13 +212,9 @@ class RecurrentStep:
 
     def _run(self, plan: Plan, arrays: Sequence[npt.ArrayLike]) -> list[Array]:
         operations = [node.operation for node in plan.nodes]
-        parameter = next(self._model.module.parameters(), torch.empty(0))
-        tensors = []
-        for node, array in zip(plan.inputs, arrays, strict=True):
-            tensor = torch.as_tensor(np.asarray(array), device=parameter.device)
-            dtype = getattr(torch, node.dtype)
-            tensors.append(tensor.to(parameter.dtype if dtype.is_floating_point else dtype))
-        with torch.no_grad(), _evaluation(operations):
+        like = computing_tensor([self._model.module])
+        tensors = [to_tensor(node, array, like) for node, array in zip(plan.inputs, arrays, strict=True)]
+        with torch.no_grad(), in_evaluation(operations):
             return [to_numpy(value) for value in plan.run(tensors)]
 
 
@@ -245,18 +241,6 @@ def one_step(model: Model, scan: str | None = None) -> RecurrentStep:
         given = "say which" if scan is None else f"there is no recurrence {scan!r}"
         raise ModelError(f"{given}: the model has {', '.join(scans)}.{did_you_mean(str(scan), scans)}")
     return RecurrentStep(model, scans[scan])
-
-
-@contextlib.contextmanager
-def _evaluation(operations: Sequence[torch.nn.Module]) -> Iterator[None]:
-    training = [operation for operation in operations if operation.training]
-    for operation in training:
-        operation.eval()
-    try:
-        yield
-    finally:
-        for operation in training:
-            operation.train()
 
 
 def _sizes(node: Node, batch: int) -> list[int]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
+from .feeding import computing_tensor, in_evaluation, to_tensor
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -53,24 +54,14 @@ def measure_exectimes(
             raise ModelError(f"{what} must be a whole number from {least} on, not {number!r}.")
     plan = Plan(nodes)
     operations = [node.operation for node in plan.nodes]
-    parameter = next((p for op in operations for p in op.parameters()), torch.empty(0))
-    rng = np.random.default_rng(0)
-    inputs = {}
-    for node in plan.inputs:
-        x = torch.from_numpy(np.ascontiguousarray(node.random_array(rng))).to(parameter.device)
-        inputs[node] = x.to(parameter.dtype) if x.is_floating_point() else x.to(getattr(torch, node.dtype))
-    training = [op for op in operations if op.training]
-    for op in training:
-        op.eval()
+    like, rng = computing_tensor(operations), np.random.default_rng(0)
+    inputs = {node: to_tensor(node, node.random_array(rng), like) for node in plan.inputs}
     times: dict[str, list[float]] = {node.name: [] for node in plan.nodes if not node.is_source}
-    try:
+    with in_evaluation(operations):
         for number in range(n_warmup + n_samples):
             for name, seconds in _one_pass(plan, inputs, backward).items():
                 if number >= n_warmup:
                     times[name].append(1000 * seconds)
-    finally:
-        for op in training:
-            op.train()
     return {name: statistics.median(values) for name, values in times.items()}
 
 

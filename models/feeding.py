@@ -1,0 +1,52 @@
+"""What arrays need before a network computes with them: its type and device, and its evaluation mode."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from .node import Node
+
+__all__ = ["computing_tensor", "in_evaluation", "to_tensor"]
+
+
+def computing_tensor(operations: Iterable[nn.Module]) -> torch.Tensor:
+    """Return a tensor of the type and on the device with which operations compute: their first one of floats.
+
+    Where there is none it is float32 on the CPU.
+    """
+    tensors = (tensor for module in operations for tensor in chain(module.parameters(), module.buffers()))
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+
+def to_tensor(node: Node, array: Any, like: torch.Tensor) -> Any:
+    """Return an array for the source `node` as a tensor on the device of `like`.
+
+    Floats get the type of `like`, other numbers that of the node. Objects, as of a `GenericInput`, stay as they are.
+    """
+    if node.dtype == "object":
+        return array
+    if not isinstance(array, torch.Tensor):
+        array = np.ascontiguousarray(array)
+    dtype: torch.dtype = getattr(torch, node.dtype)
+    return torch.as_tensor(array, device=like.device).to(like.dtype if dtype.is_floating_point else dtype)
+
+
+@contextlib.contextmanager
+def in_evaluation(operations: Iterable[nn.Module]) -> Iterator[None]:
+    """Switch modules to evaluation, and afterwards each of those within them back to the mode that it had."""
+    training = [module for operation in operations for module in operation.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
