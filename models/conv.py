@@ -290,11 +290,9 @@ class Conv(Layer):
     @property
     def detail(self) -> str:
         """Kernel, pooling, mode, activation."""
-        if "filter_shape" not in self.__dict__:
-            return ""
         parts = [f"{self.n_f} features", f"kernel {','.join(map(str, self.filter_shape))}"]
-        if max(self.__dict__.get("pool_shape", (1,))) > 1:
-            parts.append(f"pool {','.join(map(str, self.pool_shape))}" + (" mfp" if self.__dict__.get("mfp") else ""))
-        if self.__dict__.get("conv_mode", "valid") != "valid":
+        if max(self.pool_shape) > 1:
+            parts.append(f"pool {','.join(map(str, self.pool_shape))}" + (" mfp" if self.mfp else ""))
+        if self.conv_mode != "valid":
             parts.append(self.conv_mode)
         return ", ".join([*parts, self.common_detail])

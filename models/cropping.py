@@ -77,7 +77,7 @@ class Crop(Node):
     @property
     def detail(self) -> str:
         """What is cut off."""
-        return f"cut {','.join(map(str, self.crop))}" if "crop" in self.__dict__ else ""
+        return f"cut {','.join(map(str, self.crop))}"
 
 
 class PadOperation(nn.Module):
@@ -151,4 +151,4 @@ class Pad(Node):
     @property
     def detail(self) -> str:
         """What is put on."""
-        return f"add {','.join(map(str, self.pad))} of {self.value:g}" if "value" in self.__dict__ else ""
+        return f"add {','.join(map(str, self.pad))} of {self.value:g}"

@@ -321,8 +321,7 @@ class ApplyFunc(_Foreign):
     @property
     def detail(self) -> str:
         """Name of the function."""
-        functor = self.__dict__.get("functor")
-        return "" if functor is None else str(getattr(functor, "__name__", type(functor).__name__))
+        return str(getattr(self.functor, "__name__", type(self.functor).__name__))
 
 
 class Module(_Foreign):
@@ -408,5 +407,4 @@ class Module(_Foreign):
     @property
     def detail(self) -> str:
         """Class of the module."""
-        module = self.__dict__.get("torch_module")
-        return "" if module is None else type(module).__name__
+        return type(self.torch_module).__name__

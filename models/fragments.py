@@ -164,4 +164,4 @@ class FragmentsToDense(Node):
     @property
     def detail(self) -> str:
         """Number of fragments."""
-        return f"{len(self.parents[0].shape.mfp_offsets)} fragments" if self.parents else ""
+        return f"{len(self.parents[0].shape.mfp_offsets)} fragments"

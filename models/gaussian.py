@@ -87,8 +87,7 @@ class GaussianRV(Node):
     @property
     def detail(self) -> str:
         """The number of samples, if there are several."""
-        n = self.__dict__.get("n_samples", 0)
-        return f"{n} samples" if n else ""
+        return f"{self.n_samples} samples" if self.n_samples else ""
 
 
 class PriorOperation(nn.Module):

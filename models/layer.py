@@ -171,9 +171,9 @@ class Layer(Node):
         gradnet_mode: Any,
     ) -> None:
         if isinstance(n_f, bool) or not isinstance(n_f, int | np.integer) or n_f < 1:
-            raise ModelError(f"{type(self).__name__} {self.name!r}: n_f must be a whole number from 1 on, not {n_f!r}.")
+            raise ModelError(f"{self.title}: n_f must be a whole number from 1 on, not {n_f!r}.")
         self.n_f = int(n_f)
-        title = f"{type(self).__name__} {self.name!r}"
+        title = self.title
         self.activation_func = activation_func
         get_activation(title, activation_func)
         self._maxout = maxout_factor(title, activation_func)
@@ -224,7 +224,7 @@ class Layer(Node):
         default_w: Callable[[], torch.Tensor] | None = None,
         default_b: Callable[[], torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        title, n, mode = f"{type(self).__name__} {self.name!r}", self.n_f, self.batch_normalisation
+        title, n, mode = self.title, self.n_f, self.batch_normalisation
         if mode in ("train", "fadeout") and (mean is not None or std is not None):
             raise ModelError(f"{title}: with batch_normalisation={mode!r} mean and std are measured, don't give them.")
         if not mode and not (gamma is mean is std is None):

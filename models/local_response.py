@@ -145,6 +145,4 @@ class LRN(Node):
     @property
     def detail(self) -> str:
         """Window and mode."""
-        if "mode" not in self.__dict__:
-            return ""
         return f"{self.mode}, window {','.join(map(str, self.filter_shape))}"

@@ -109,4 +109,4 @@ class LovaszLoss(OverlapNode):
     @property
     def detail(self) -> str:
         """Kind of errors."""
-        return "hinge" if self.__dict__.get("_hinge") else ""
+        return "hinge" if self._hinge else ""

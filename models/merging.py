@@ -82,7 +82,7 @@ class Concat(Node):
     @property
     def detail(self) -> str:
         """The axis, if it isn't the features."""
-        return "" if self.__dict__.get("axis", "f") == "f" else f"axis {self.axis}"
+        return "" if self.axis == "f" else f"axis {self.axis}"
 
 
 class AddOperation(nn.Module):
@@ -275,8 +275,6 @@ class FaithlessMerge(Node):
     @property
     def detail(self) -> str:
         """The probabilities."""
-        if len(self.variables) < 2:
-            return ""
         failing, ratio = (self.variables[key].value for key in ("failing_prob", "hardeasy_ratio"))
         return f"fails {failing:g}, of this hard {ratio:g}"
 

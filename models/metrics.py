@@ -277,4 +277,4 @@ class ClassScores(_Metric):
     @property
     def detail(self) -> str:
         """Which score."""
-        return self.__dict__.get("score", "")
+        return self.score

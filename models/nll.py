@@ -302,8 +302,6 @@ class MultinoulliNLL(Node):
     @property
     def detail(self) -> str:
         """Kind of target."""
-        if "target_is_sparse" not in self.__dict__:
-            return ""
         return "class ids" if self.target_is_sparse else "class probabilities"
 
 

@@ -125,13 +125,9 @@ class Node(NodeParameters):
         self._plan: Plan | None = None
         for parent in self.parents:
             if not isinstance(parent, Node):
-                raise ModelError(
-                    f"{type(self).__name__} {name!r}: a parent must be a node, not {type(parent).__name__}."
-                )
+                raise ModelError(f"{self.title}: a parent must be a node, not {type(parent).__name__}.")
             if parent.several and not self.picks:
-                raise ModelError(
-                    f"{type(self).__name__} {name!r}: {parent.title} has several values; take one of its outputs."
-                )
+                raise ModelError(f"{self.title}: {parent.title} has several values; take one of its outputs.")
 
     def _build(self, operation: nn.Module) -> None:
         self.operation = operation
@@ -156,7 +152,7 @@ class Node(NodeParameters):
         try:
             self.variables[name] = Variable(value, **limits)
         except ModelError as error:
-            raise ModelError(f"{type(self).__name__} {self.name!r}: {name}: {error}") from None
+            raise ModelError(f"{self.title}: {name}: {error}") from None
         return self.variables[name]
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
@@ -206,8 +202,9 @@ class Node(NodeParameters):
 
     @property
     def title(self) -> str:
-        """Class, name and detail, for messages."""
-        return f"{type(self).__name__} {self.name!r}" + (f" ({self.detail})" if self.detail else "")
+        """Class and name for messages; once the arguments are checked and the operation is made, also the detail."""
+        detail = self.detail if "operation" in self.__dict__ else ""
+        return f"{type(self).__name__} {self.name!r}" + (f" ({detail})" if detail else "")
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

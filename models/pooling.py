@@ -126,10 +126,7 @@ class Pool(Node):
     @property
     def detail(self) -> str:
         """Window, step, mode."""
-        if "pool_shape" not in self.__dict__:
-            return ""
-        text = f"{self.__dict__.get('mode', 'max')} of {','.join(map(str, self.pool_shape))}"
-        if self.__dict__.get("mfp"):
+        text = f"{self.mode} of {','.join(map(str, self.pool_shape))}"
+        if self.mfp:
             text += ", mfp"
-        stride = self.__dict__.get("stride", self.pool_shape)
-        return text if stride == self.pool_shape else f"{text}, step {','.join(map(str, stride))}"
+        return text if self.stride == self.pool_shape else f"{text}, step {','.join(map(str, self.stride))}"

@@ -128,7 +128,7 @@ class Cell(Node):
         unused: dict[str, Any],
     ) -> None:
         super().__init__((parent, memory), name, print_repr)
-        title = f"{type(self).__name__} {name!r}"
+        title = self.title
         if isinstance(n_f, bool) or not isinstance(n_f, int | np.integer) or n_f < 1:
             raise ModelError(f"{title}: n_f must be a whole number from 1 on, not {n_f!r}.")
         self.n_f = int(n_f)
@@ -211,8 +211,6 @@ class Cell(Node):
     @property
     def detail(self) -> str:
         """Features and activation."""
-        if "activation_func" not in self.__dict__:
-            return ""
         return f"{self.n_f} features, {self.activation_func}"
 
 

@@ -246,8 +246,6 @@ class ScanN(Node):
     @property
     def detail(self) -> str:
         """Number of steps and what is fed back."""
-        if "_declared" not in self.__dict__:
-            return ""
         steps = "any number of" if self.n_steps is None else str(self.n_steps)
         pairs = [f"{new.name} → {old.name}" for old, new in zip(self.in_memory, self.out_memory, strict=True)]
         return ", ".join([f"{steps} steps", *(["last only"] if self.last_only else []), *pairs])

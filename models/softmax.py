@@ -104,8 +104,6 @@ class Softmax(Node):
     @property
     def detail(self) -> str:
         """Classes."""
-        if "n_class" not in self.__dict__:
-            return ""
         return f"{self.n_class} classes" + (f" × {self.n_indep}" if self.n_indep > 1 else "")
 
 
@@ -167,4 +165,4 @@ class OneHot(Node):
     @property
     def detail(self) -> str:
         """Classes."""
-        return f"{self.n_class} classes" if "n_class" in self.__dict__ else ""
+        return f"{self.n_class} classes"

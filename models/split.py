@@ -74,7 +74,7 @@ class FromTensor(Node):
         print_repr: bool = False,
     ) -> None:
         super().__init__(parent, name, print_repr)
-        title = f"FromTensor {name!r}"
+        title = self.title
         for what, value, least in (("start", start, 0), ("stop", stop, 1), ("parts", parts, 1)):
             if value is None and what != "start":
                 continue
@@ -154,8 +154,6 @@ class FromTensor(Node):
     @property
     def detail(self) -> str:
         """Which entries."""
-        if "parts" not in self.__dict__:
-            return ""
         unit = "" if self.parts is None else f" of {self.parts} parts"
         stop = "end" if self.stop is None else self.stop
         return f"{self.axis} from {self.start} to {stop}{unit}" + (", stripped" if self.strip else "")

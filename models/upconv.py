@@ -176,6 +176,4 @@ class UpConv(Layer):
     @property
     def detail(self) -> str:
         """Features, enlargement, activation."""
-        if "pool_shape" not in self.__dict__:
-            return ""
         return f"{self.n_f} features, enlarge {','.join(map(str, self.pool_shape))}, {self.common_detail}"

@@ -92,7 +92,7 @@ class ValueNode(Node):
         print_repr: bool = False,
     ) -> None:
         super().__init__(None, name, print_repr)
-        title = f"ValueNode {name!r}"
+        title = self.title
         if not isinstance(shape, TaggedShape):
             if tags is None:
                 raise ModelError(f"{title}: tags are needed, for example 'b,f'.")
@@ -136,8 +136,6 @@ class ValueNode(Node):
     @property
     def detail(self) -> str:
         """Whether it is trained, and the dtype if it isn't the usual one."""
-        if "operation" not in self.__dict__:
-            return ""
         kind = "trainable" if self.operation.value.requires_grad else "constant"
         return kind if self.dtype == "float32" else f"{kind}, {self.dtype}"
 
@@ -202,7 +200,7 @@ class InitialState_like(Node):
         value: ParameterLike = None,
     ) -> None:
         super().__init__(parent, name, print_repr)
-        title = f"InitialState_like {name!r}"
+        title = self.title
         if isinstance(override_f, bool) or not isinstance(override_f, int | np.integer) or override_f < 1:
             raise ModelError(f"{title}: override_f must be a whole number from 1 on, not {override_f!r}.")
         self.n_f = int(override_f)
@@ -234,7 +232,7 @@ class InitialState_like(Node):
     @property
     def detail(self) -> str:
         """Number of features."""
-        return f"{self.n_f} features" if "n_f" in self.__dict__ else ""
+        return f"{self.n_f} features"
 
 
 def _dtype(title: str, dtype: str) -> tuple[str, torch.dtype]:
