@@ -172,22 +172,12 @@ class Conv(Layer):
         self.invalidate_fov = bool(invalidate_fov)
         n_in = parent.shape["f"]
         w_shape = (self.n_f, n_in, *self.filter_shape)
-        parameters = self._parameters(
-            w,
-            b,
-            gamma,
-            mean,
-            std,
+        operation = self._make_operation(
+            ConvOperation,
+            (w, b, gamma, mean, std),
             w_shape,
             math.prod(self.filter_shape),
             lambda: initweights(w_shape, pool=self.pool_shape),
-        )
-        operation = ConvOperation(
-            parameters,
-            activation_func,
-            self.batch_normalisation,
-            self.variables.get("dropout_rate"),
-            self.variables.get("gradnet_rate"),
         )
         operation.padding = tuple({"valid": 0, "same": f // 2, "full": f - 1}[conv_mode] for f in self.filter_shape)
         operation.pool = self.pool_shape if max(self.pool_shape) > 1 else None
@@ -241,7 +231,7 @@ class Conv(Layer):
         if self.mfp:
             offsets = fragment_offsets(shape, self.pool_shape)
             batch = None if batch is None else batch * math.prod(self.pool_shape)
-        return TaggedShape((batch, self.n_f // self._maxout, *sizes), shape.tags, strides, offsets, fov, centre=centre)
+        return TaggedShape((batch, self._n_out, *sizes), shape.tags, strides, offsets, fov, centre=centre)
 
     @property
     def pads(self) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-__all__ = ["ParameterLike", "initbias", "initweights", "make_parameter"]
+__all__ = ["ParameterLike", "initbias", "initweights", "make_parameter", "register_tensor"]
 
 ParameterLike = Any
 """None (default values), an array, another node's parameter (shared), or ``[array, 'const' or 'trainable']``."""
@@ -187,3 +187,11 @@ def make_parameter(
         if tuple(value.shape) != shape:
             raise ShapeError(f"{title}: {name} was given with the shape {tuple(value.shape)}, but needs {shape}.")
     return nn.Parameter(value) if trainable else value
+
+
+def register_tensor(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    """Register a result of `make_parameter`: what is trained as a parameter, a constant as a buffer."""
+    if isinstance(tensor, nn.Parameter):
+        module.register_parameter(name, tensor)
+    else:
+        module.register_buffer(name, tensor)

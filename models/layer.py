@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from torch import nn
 from elektronn_tui.errors import ModelError
 
 from .activations import get_activation, maxout_factor
-from .initialisation import ParameterLike, initbias, initweights, make_parameter
+from .initialisation import ParameterLike, initbias, make_parameter, register_tensor
 from .node import Node, misfit
-from .shape import TaggedShape
 from .variables import Variable
 
 __all__ = ["Layer", "LayerOperation", "Normalisation"]
@@ -53,14 +52,11 @@ class LayerOperation(nn.Module):
         activation_func: str,
         normalisation: Normalisation,
         dropout_rate: Variable | None,
-        gradnet_rate: Variable | None = None,
+        gradnet_rate: Variable | None,
     ) -> None:
         super().__init__()
         for name, value in parameters.items():
-            if isinstance(value, nn.Parameter):
-                self.register_parameter(name, value)
-            else:
-                self.register_buffer(name, value)
+            register_tensor(self, name, value)
         self.normalisation = normalisation
         self.dropout_rate = dropout_rate
         self.gradnet_rate = gradnet_rate
@@ -144,6 +140,9 @@ class LayerOperation(nn.Module):
         self.updates += 1
 
 
+Operation = TypeVar("Operation", bound=LayerOperation)
+
+
 class Layer(Node):
     """Base of `Perceptron`, `Conv` and `UpConv`: checks and makes what they have in common."""
 
@@ -212,18 +211,17 @@ class Layer(Node):
                 help="share of the outputs that is set to 0 in training",
             )
 
-    def _parameters(
+    def _make_operation(
         self,
-        w: ParameterLike,
-        b: ParameterLike,
-        gamma: ParameterLike,
-        mean: ParameterLike,
-        std: ParameterLike,
+        kind: type[Operation],
+        given: tuple[ParameterLike, ParameterLike, ParameterLike, ParameterLike, ParameterLike],
         w_shape: Sequence[int],
         filter_size: int,
-        default_w: Callable[[], torch.Tensor] | None = None,
+        default_w: Callable[[], torch.Tensor],
         default_b: Callable[[], torch.Tensor] | None = None,
-    ) -> dict[str, torch.Tensor]:
+    ) -> Operation:
+        """Return the operation with its parameters, of which w, b, gamma, mean and std may be `given`."""
+        w, b, gamma, mean, std = given
         title, n, mode = self.title, self.n_f, self.batch_normalisation
         if mode in ("train", "fadeout") and (mean is not None or std is not None):
             raise ModelError(f"{title}: with batch_normalisation={mode!r} mean and std are measured, don't give them.")
@@ -231,7 +229,7 @@ class Layer(Node):
             raise ModelError(f"{title}: gamma, mean and std need batch_normalisation.")
         b_shape = (n, 2) if self.activation_func == "prelu" else (n,)
         parameters = {
-            "w": make_parameter(title, "w", w, w_shape, default_w or (lambda: initweights(w_shape))),
+            "w": make_parameter(title, "w", w, w_shape, default_w),
             "b": make_parameter(
                 title, "b", b, b_shape, default_b or (lambda: initbias(n, self.activation_func, filter_size))
             ),
@@ -245,7 +243,8 @@ class Layer(Node):
             }
             if trainable:
                 parameters["updates"] = torch.zeros((), dtype=torch.int64)
-        return parameters
+        rates = self.variables.get("dropout_rate"), self.variables.get("gradnet_rate")
+        return kind(parameters, self.activation_func, mode, *rates)
 
     def _dual_arguments(self, parent: Node, n_in: int, share_w: bool, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of the layer that maps `parent` back to `n_in` features."""
@@ -275,9 +274,10 @@ class Layer(Node):
             arguments["transpose_w"] = not self.transpose_w
         return arguments
 
-    def _features(self, shape: TaggedShape) -> TaggedShape:
-        """Return the shape with this layer's number of output features."""
-        return shape.updateshape("f", self.n_f // self._maxout)
+    @property
+    def _n_out(self) -> int:
+        """Number of features that come out."""
+        return self.n_f // self._maxout
 
     @property
     def common_detail(self) -> str:

@@ -100,14 +100,8 @@ class Perceptron(Layer):
         n_in = shape.stripbatch_prod if flatten else shape["f"]
         self.transpose_w = bool(transpose_w)
         w_shape = (self.n_f, n_in) if transpose_w else (n_in, self.n_f)
-        parameters = self._parameters(w, b, gamma, mean, std, w_shape, 1, lambda: initweights(w_shape))
-        operation = PerceptronOperation(
-            parameters,
-            activation_func,
-            self.batch_normalisation,
-            self.variables.get("dropout_rate"),
-            self.variables.get("gradnet_rate"),
-        )
+        given = (w, b, gamma, mean, std)
+        operation = self._make_operation(PerceptronOperation, given, w_shape, 1, lambda: initweights(w_shape))
         operation.transpose_w = self.transpose_w
         operation.flatten = self.flatten
         operation.axis = 1 if flatten else shape.tag2index("f")
@@ -120,7 +114,7 @@ class Perceptron(Layer):
         if not shape.hastag("f"):
             raise misfit(self, f"needs an f axis, but its parent has {shape.text}.")
         if not self.flatten:
-            return self._features(shape)
+            return shape.updateshape("f", self._n_out)
         if shape.tags[:2] != ("b", "f"):
             raise misfit(self, f"flatten needs the axes b, f first, but its parent has {shape.text}.")
         if None in shape.shape[1:]:
@@ -129,7 +123,7 @@ class Perceptron(Layer):
             raise misfit(
                 self, f"was made for {self._n_in} values an example, but {shape.text} has {shape.stripbatch_prod}."
             )
-        return TaggedShape((shape[0], self.n_f // self._maxout), "b,f")
+        return TaggedShape((shape[0], self._n_out), "b,f")
 
     def make_dual(self, parent: Node, share_w: bool = False, **kwargs: Any) -> Perceptron:
         """Return the perceptron that maps `parent` back to this one's input features.

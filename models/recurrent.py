@@ -12,7 +12,7 @@ from torch import nn
 from elektronn_tui.errors import ModelError
 
 from .activations import get_activation
-from .initialisation import ParameterLike, initbias, initweights, make_parameter
+from .initialisation import ParameterLike, initbias, initweights, make_parameter, register_tensor
 from .merging import _widest
 from .node import Node, misfit
 from .shape import TaggedShape
@@ -36,10 +36,7 @@ class CellOperation(nn.Module, ABC):
     ) -> None:
         super().__init__()
         for name, value in parameters.items():
-            if isinstance(value, nn.Parameter):
-                self.register_parameter(name, value)
-            else:
-                self.register_buffer(name, value)
+            register_tensor(self, name, value)
         self.n_f, self.axis, self.missing = n_f, axis, missing
         self.activate: Any = get_activation("", activation_func)
 

@@ -134,23 +134,13 @@ class UpConv(Layer):
                 return initweights((self.n_f, 2), 0.0, "prelu")
             return torch.zeros(self.n_f)
 
-        parameters = self._parameters(
-            w,
-            b,
-            gamma,
-            mean,
-            std,
+        operation = self._make_operation(
+            UpConvOperation,
+            (w, b, gamma, mean, std),
             (n_in, self.n_f, *self.pool_shape) if transpose_w else w_shape,
             math.prod(self.pool_shape),
             default_w,
             identity_b if self.identity_init else None,
-        )
-        operation = UpConvOperation(
-            parameters,
-            activation_func,
-            self.batch_normalisation,
-            self.variables.get("dropout_rate"),
-            self.variables.get("gradnet_rate"),
         )
         self.transpose_w = operation.transpose_w = bool(transpose_w)
         operation.pool, operation.convolve = self.pool_shape, UP_CONV[ndim]
@@ -162,9 +152,8 @@ class UpConv(Layer):
         sizes = [(n or 1) * p for n, p in zip(shape.spatial_shape, self.pool_shape, strict=True)]
         strides = [s / p for s, p in zip(shape.strides, self.pool_shape, strict=True)]
         centre = [c - s * (p - 1) / 2 for c, s, p in zip(shape.centre, strides, self.pool_shape, strict=True)]
-        n_f = self.n_f // self._maxout
         fov = [-1] * shape.ndim
-        return TaggedShape((shape[0], n_f, *sizes), shape.tags, strides, shape.mfp_offsets, fov, centre=centre)
+        return TaggedShape((shape[0], self._n_out, *sizes), shape.tags, strides, shape.mfp_offsets, fov, centre=centre)
 
     @property
     def computational_cost(self) -> int:

@@ -12,7 +12,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
-from .initialisation import ParameterLike, initweights, make_parameter
+from .initialisation import ParameterLike, initweights, make_parameter, register_tensor
 from .inputs import DTYPES
 from .node import Node, misfit, to_numpy
 from .shape import TaggedShape
@@ -27,10 +27,7 @@ class ValueOperation(nn.Module):
 
     def __init__(self, value: torch.Tensor) -> None:
         super().__init__()
-        if isinstance(value, nn.Parameter):
-            self.register_parameter("value", value)
-        else:
-            self.register_buffer("value", value)
+        register_tensor(self, "value", value)
 
     def forward(self) -> torch.Tensor:
         """Return the value."""
@@ -148,10 +145,7 @@ class InitialStateOperation(nn.Module):
     def __init__(self, value: torch.Tensor, axis: int) -> None:
         super().__init__()
         self.axis = axis
-        if isinstance(value, nn.Parameter):
-            self.register_parameter("value", value)
-        else:
-            self.register_buffer("value", value)
+        register_tensor(self, "value", value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the values, repeated to the size of `x` on all axes but f."""
