@@ -9,7 +9,7 @@ import torch
 
 from elektronn_tui.errors import ModelError
 
-from .loss import PROBABILITY, check_target
+from .loss import PROBABILITY, check_target, per_position
 from .node import Node, misfit
 from .shape import TaggedShape
 from .softmax import class_groups
@@ -56,6 +56,15 @@ class ClassLayout:
     def features_second(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return views with the features on axis 1."""
         return tensors if self.axis == 1 else tuple(x.movedim(self.axis, 1) for x in tensors)
+
+    def features_back(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a view of values whose features are on axis 1 with the features where the prediction has them."""
+        return x if self.axis == 1 else x.movedim(1, self.axis)
+
+    def position_weights(self, weights: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+        """Return weights of positions in the type of `pred`, with an axis 1 of size 1, which they may lack."""
+        has_features = weights.ndim == pred.ndim
+        return per_position(self.features_second(weights)[0] if has_features else weights, pred)
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
         """Return (b, f, ...) as (b, f, positions)."""

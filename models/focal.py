@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .classes import ClassLayout, class_layout
-from .loss import EPS, check_weights, full_precision, per_position
+from .loss import EPS, check_weights, full_precision
 from .nll import ClassWeights, add_class_weights
 from .node import Node
 from .shape import TaggedShape
@@ -42,9 +42,8 @@ class FocalOperation(nn.Module):
             loss = loss * weights.reshape(-1, *(1,) * (pred.ndim - 2))
         loss = loss.sum(1, keepdim=True)
         for given in example_weights:
-            loss = loss * per_position(given if given.ndim < pred.ndim else layout.features_second(given)[0], pred)
-        loss = loss * (loss.numel() / labelled.sum().clamp_min(1))
-        return loss if layout.axis == 1 else loss.movedim(1, layout.axis)
+            loss = loss * layout.position_weights(given, pred)
+        return layout.features_back(loss * (loss.numel() / labelled.sum().clamp_min(1)))
 
 
 class FocalNLL(Node):

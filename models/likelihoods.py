@@ -49,10 +49,9 @@ class BinaryOperation(LikelihoodOperation):
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Map probabilities and targets to losses."""
-        pred = full_precision(pred)
+        pred, target = self.aligned(full_precision(pred), target)
         target, known = labelled_targets(target, pred)
         known = known & (target >= 0)
-        target, known = (x if self.axes[1] is None else x.unsqueeze(self.axes[1]) for x in (target, known))
         target = torch.where(known, target, 0)
 
         def cross_entropy(p: torch.Tensor) -> torch.Tensor:
@@ -116,11 +115,8 @@ class GaussianOperation(LikelihoodOperation):
 
     def forward(self, mu: torch.Tensor, sig: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Map mean, standard deviation or its logarithm, and target to losses."""
-        mu, sig = full_precision(mu), full_precision(sig)
+        mu, sig, target = self.aligned(full_precision(mu), full_precision(sig), target)
         target, known = labelled_targets(target, mu)
-        mu, sig, target = self.aligned(mu, sig, target)
-        if self.axes[2] is not None:
-            known = known.unsqueeze(self.axes[2])
         if self.sig_is_log:
             log_sig, z = sig, (target - mu) * torch.exp(-sig)
         else:
@@ -188,13 +184,10 @@ class BetaOperation(LikelihoodOperation):
 
     def forward(self, mode: torch.Tensor, concentration: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Map mode, concentration and target to losses."""
-        mode, c = full_precision(mode), full_precision(concentration)
+        mode, c, target = self.aligned(full_precision(mode), full_precision(concentration), target)
         target, known = labelled_targets(target, mode)
         known = known & (target >= 0)
         target = torch.where(known, target, 0.5)
-        mode, c, target = self.aligned(mode, c, target)
-        if self.axes[2] is not None:
-            known = known.unsqueeze(self.axes[2])
         a, b = mode * (c - 2) + 1, (1 - mode) * (c - 2) + 1
         log_norm = torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b)
         log_density = log_norm + (a - 1) * torch.log(target + EPS) + (b - 1) * torch.log(1 - target + EPS)

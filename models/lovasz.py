@@ -93,11 +93,11 @@ class LovaszLoss(OverlapNode):
         print_repr: bool = False,
     ) -> None:
         self._hinge = False
-        weights = self._prepare(pred, target, target_is_sparse, class_weights, None, per_example, name, print_repr)
+        super().__init__(pred, target, target_is_sparse, class_weights, None, per_example, name, print_repr)
         if classes not in (None, "present", "all"):
             raise ModelError(f"{self.title}: classes must be 'present' or 'all', not {classes!r}.")
         present = not self._layout.yes_no if classes is None else classes == "present"
-        self._build(LovaszOperation(self._layout, self.per_example, weights, self._hinge, present))
+        self._build(LovaszOperation(self._layout, self.per_example, self._weights, self._hinge, present))
 
     def _find_layout(self, pred: Node, target_is_sparse: bool) -> ClassLayout:
         if class_groups(pred) is None and getattr(pred, "activation_func", None) in ("lin", "linear"):

@@ -30,8 +30,7 @@ class ClassificationOperation(nn.Module):
 
     def forward(self, pred: torch.Tensor) -> torch.Tensor:
         """Map probabilities (b, f, ...) to ids (b, n_indep, ...)."""
-        found = self.layout.chosen(*self.layout.features_second(pred))
-        return found if self.layout.axis == 1 else found.movedim(1, self.layout.axis)
+        return self.layout.features_back(self.layout.chosen(*self.layout.features_second(pred)))
 
 
 class Classification(Node):
@@ -72,13 +71,20 @@ class Classification(Node):
 class _Metric(Node):
     """What compares chosen classes with a target."""
 
-    _layout: ClassLayout
-
-    def _compare(self, pred: Node, target_is_sparse: bool, n_class: Auto, n_indep: Auto) -> ClassLayout:
+    def __init__(
+        self,
+        pred: Node,
+        target: Node,
+        target_is_sparse: bool,
+        n_class: Auto,
+        n_indep: Auto,
+        name: str,
+        print_repr: bool,
+    ) -> None:
+        super().__init__((pred, target), name, print_repr)
         self._layout = class_layout(self, pred, target_is_sparse, n_class, n_indep)
         self.n_class, self.n_indep = self._layout.n_class, self._layout.n_indep
         self.target_is_sparse = bool(target_is_sparse)
-        return self._layout
 
 
 class ErrorsOperation(nn.Module):
@@ -129,8 +135,8 @@ class Errors(_Metric):
         name: str = "errors",
         print_repr: bool = False,
     ) -> None:
-        super().__init__((pred, target), name, print_repr)
-        self._build(ErrorsOperation(self._compare(pred, target_is_sparse, n_class, n_indep)))
+        super().__init__(pred, target, target_is_sparse, n_class, n_indep, name, print_repr)
+        self._build(ErrorsOperation(self._layout))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape of one number."""
@@ -190,8 +196,8 @@ class ConfusionMatrix(_Metric):
         name: str = "confusion",
         print_repr: bool = False,
     ) -> None:
-        super().__init__((pred, target), name, print_repr)
-        self._build(ConfusionOperation(self._compare(pred, target_is_sparse, n_class, n_indep)))
+        super().__init__(pred, target, target_is_sparse, n_class, n_indep, name, print_repr)
+        self._build(ConfusionOperation(self._layout))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape of one matrix for each group."""
@@ -260,14 +266,14 @@ class ClassScores(_Metric):
         name: str = "scores",
         print_repr: bool = False,
     ) -> None:
-        super().__init__((pred, target), name, print_repr)
+        super().__init__(pred, target, target_is_sparse, n_class, n_indep, name, print_repr)
         if score not in SCORES:
             raise ModelError(
                 f"{self.title}: there is no score {score!r}, only {', '.join(SCORES)}."
                 f"{did_you_mean(str(score), SCORES)}"
             )
         self.score = score
-        self._build(ClassScoresOperation(self._compare(pred, target_is_sparse, n_class, n_indep), score))
+        self._build(ClassScoresOperation(self._layout, score))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape of one number for each class."""

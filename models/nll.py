@@ -12,7 +12,7 @@ from torch import nn
 from elektronn_tui.errors import ModelError
 
 from .classes import ClassLayout, class_layout
-from .loss import EPS, check_weights, full_precision, per_position, sizes_agree
+from .loss import EPS, check_weights, full_precision, sizes_agree
 from .node import Node, misfit
 from .shape import TaggedShape
 from .softmax import class_groups
@@ -89,10 +89,7 @@ class NLLOperation(nn.Module):
             weights = None if self.class_weights is None else self.class_weights(pred)
         position = None
         if "example_weights" in given:
-            position = given["example_weights"]
-            position = per_position(
-                position if position.ndim < pred.ndim else layout.features_second(position)[0], pred
-            )
+            position = layout.position_weights(given["example_weights"], pred)
         if self.blocking is not None:
             pred = self._blocked(pred)
         plain = not self.weakness and self.smoothing is None
@@ -104,8 +101,7 @@ class NLLOperation(nn.Module):
                 loss = loss.sum(1, keepdim=True)
         else:
             loss, n = self._dense(pred, target, weights, position, given)
-        loss = loss * (pred.numel() / (n + EPS) / layout.n_features)
-        return loss if layout.axis == 1 else loss.movedim(1, layout.axis)
+        return layout.features_back(loss * (pred.numel() / (n + EPS) / layout.n_features))
 
     def _blocked(self, pred: torch.Tensor) -> torch.Tensor:
         """Raise what lies below the bound to it; the bound is a constant for the gradient."""

@@ -9,7 +9,7 @@ from torch import nn
 from elektronn_tui.errors import ModelError
 
 from .classes import ClassLayout, class_layout
-from .loss import EPS, check_weights, full_precision, per_position
+from .loss import EPS, check_weights, full_precision
 from .nll import ClassWeights, add_class_weights
 from .node import Node, misfit
 from .shape import TaggedShape
@@ -41,7 +41,7 @@ class OverlapOperation(nn.Module):
         known = layout.per_feature(labelled)
         w = known.to(pred.dtype)
         for given in example_weights:
-            w = w * per_position(given if given.ndim < pred.ndim else layout.features_second(given)[0], pred)
+            w = w * layout.position_weights(given, pred)
         rows = [layout.rows(x) for x in (pred, t, w, known)]
         if not self.per_example:
             rows = [x.movedim(0, 1).flatten(1).unsqueeze(0) for x in rows]
@@ -57,7 +57,7 @@ class OverlapOperation(nn.Module):
 class OverlapNode(Node):
     """What losses of overlap share: one number for each example and class, those without any label left out."""
 
-    def _prepare(
+    def __init__(
         self,
         pred: Node,
         target: Node,
@@ -67,7 +67,7 @@ class OverlapNode(Node):
         per_example: bool,
         name: str,
         print_repr: bool,
-    ) -> ClassWeights:
+    ) -> None:
         extra = () if example_weights is None else (example_weights,)
         super().__init__((pred, target, *extra), name, print_repr)
         self._layout = self._find_layout(pred, target_is_sparse)
@@ -75,7 +75,7 @@ class OverlapNode(Node):
         self.per_example = bool(per_example)
         if pred.shape.tags[0] != "b":
             raise misfit(self, f"the first axis of the prediction must be b; it has {pred.shape.text}.")
-        return add_class_weights(self, class_weights, self._layout.n_features)
+        self._weights = add_class_weights(self, class_weights, self._layout.n_features)
 
     def _find_layout(self, pred: Node, target_is_sparse: bool) -> ClassLayout:
         return class_layout(self, pred, target_is_sparse)
@@ -181,13 +181,11 @@ class DiceLoss(OverlapNode):
         name: str = "dice",
         print_repr: bool = False,
     ) -> None:
-        weights = self._prepare(
-            pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr
-        )
+        super().__init__(pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr)
         self.generalised = bool(generalised)
         if generalised and self._layout.yes_no:
             raise ModelError(f"{self.title}: generalised needs a Softmax; {pred.title} has one class a feature.")
-        operation = DiceOperation(self._layout, self.per_example, weights)
+        operation = DiceOperation(self._layout, self.per_example, self._weights)
         operation.smooth = self._add_number("smooth", smooth, "voxels added to both sides of the Dice fraction")
         operation.generalised, operation.squared = self.generalised, bool(squared)
         self._build(operation)
@@ -261,10 +259,8 @@ class TverskyLoss(OverlapNode):
         name: str = "tversky",
         print_repr: bool = False,
     ) -> None:
-        weights = self._prepare(
-            pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr
-        )
-        operation = TverskyOperation(self._layout, self.per_example, weights)
+        super().__init__(pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr)
+        operation = TverskyOperation(self._layout, self.per_example, self._weights)
         operation.alpha = self._add_number("alpha", alpha, "weight of false positives")
         operation.beta = self._add_number("beta", beta, "weight of false negatives")
         operation.gamma = self._add_number("gamma", gamma, "power of what is missing to a perfect overlap")
@@ -332,10 +328,8 @@ class BCEDiceLoss(OverlapNode):
         name: str = "bce_dice",
         print_repr: bool = False,
     ) -> None:
-        weights = self._prepare(
-            pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr
-        )
-        operation = BCEDiceOperation(self._layout, self.per_example, weights)
+        super().__init__(pred, target, target_is_sparse, class_weights, example_weights, per_example, name, print_repr)
+        operation = BCEDiceOperation(self._layout, self.per_example, self._weights)
         operation.generalised = operation.squared = False
         operation.bce_weight = self._add_number("bce_weight", bce_weight, "weight of the cross-entropy")
         operation.dice_weight = self._add_number("dice_weight", dice_weight, "weight of the Dice loss")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,29 +77,31 @@ class AbsOperation(DifferenceOperation):
 class _Difference(Node):
     """What squared and absolute loss share."""
 
-    def _make(
+    operation_class: ClassVar[type[DifferenceOperation]]
+    least_correction: ClassVar[float]
+
+    def __init__(
         self,
-        operation: type[DifferenceOperation],
         pred: Node,
         target: Node,
         margin: float | None,
         scale_correction: float | None,
         name: str,
         print_repr: bool,
-        least_correction: float,
     ) -> None:
         super().__init__((pred, target), name, print_repr)
-        limits = {
-            "margin": {"minimum": 0.0, "help": "differences up to this one cost nothing"},
-            "scale_correction": {"minimum": least_correction, "help": "how the size of the target weighs the loss"},
-        }
-        given = {"margin": margin, "scale_correction": scale_correction}
-        made = {
-            key: None if value is None else self._add_variable(key, value, **limits[key])
-            for key, value in given.items()
-        }
+        if margin is not None:
+            self._add_variable("margin", margin, minimum=0.0, help="differences up to this one cost nothing")
+        if scale_correction is not None:
+            self._add_variable(
+                "scale_correction",
+                scale_correction,
+                minimum=self.least_correction,
+                help="how the size of the target weighs the loss",
+            )
         axis = pred.shape.tag2index("f") if pred.shape.hastag("f") else None
-        self._build(operation(axis, **made))
+        variables = self.variables.get("margin"), self.variables.get("scale_correction")
+        self._build(self.operation_class(axis, *variables))
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape of the prediction with one feature."""
@@ -133,6 +135,9 @@ class SquaredLoss(_Difference):
         If the target doesn't fit.
     """
 
+    operation_class = SquaredOperation
+    least_correction = 1e-6
+
     def __init__(
         self,
         pred: Node,
@@ -142,7 +147,7 @@ class SquaredLoss(_Difference):
         name: str = "se",
         print_repr: bool = False,
     ) -> None:
-        self._make(SquaredOperation, pred, target, margin, scale_correction, name, print_repr, 1e-6)
+        super().__init__(pred, target, margin, scale_correction, name, print_repr)
 
 
 class AbsLoss(_Difference):
@@ -169,6 +174,9 @@ class AbsLoss(_Difference):
         If the target doesn't fit.
     """
 
+    operation_class = AbsOperation
+    least_correction = 0.0
+
     def __init__(
         self,
         pred: Node,
@@ -178,7 +186,7 @@ class AbsLoss(_Difference):
         name: str = "absloss",
         print_repr: bool = False,
     ) -> None:
-        self._make(AbsOperation, pred, target, margin, scale_correction, name, print_repr, 0.0)
+        super().__init__(pred, target, margin, scale_correction, name, print_repr)
 
 
 def SobelizedLoss(
