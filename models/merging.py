@@ -16,9 +16,33 @@ from .node import Node, misfit
 from .shape import TaggedShape
 from .variables import Variable
 
-__all__ = ["Add", "Concat", "FaithlessMerge", "MultMerge"]
+__all__ = ["Add", "Concat", "FaithlessMerge", "MultMerge", "widest"]
 
 logger = logging.getLogger(__name__)
+
+
+class _Joined(Node):
+    """Base of what lies side by side along one axis."""
+
+    axis: str
+
+    def __init__(self, parents: Sequence[Node], axis: str, name: str, print_repr: bool) -> None:
+        super().__init__(parents, name, print_repr)
+        self.axis = axis
+        for parent in self.parents:
+            if not parent.shape.hastag(axis):
+                raise misfit(self, f"there is no axis {axis!r} in {parent.name!r} {parent.shape.text}.")
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the first parent's shape with the sum of sizes on the axis."""
+        _check_alike(self, parents, but=self.axis)
+        sizes = [shape[self.axis] for shape in parents]
+        return widest(parents).updateshape(self.axis, None if None in sizes else sum(sizes))
+
+    @property
+    def computational_cost(self) -> int:
+        """Nothing is computed."""
+        return 0
 
 
 class ConcatOperation(nn.Module):
@@ -33,7 +57,7 @@ class ConcatOperation(nn.Module):
         return torch.cat(tensors, self.axis)
 
 
-class Concat(Node):
+class Concat(_Joined):
     """Join nodes along an axis.
 
     Parameters
@@ -60,24 +84,9 @@ class Concat(Node):
     ) -> None:
         if not isinstance(parent_nodes, list | tuple) or not parent_nodes:
             raise ModelError(f"Concat {name!r} needs a list of nodes, not {parent_nodes!r}.")
-        super().__init__(parent_nodes, name, print_repr)
-        self.axis = axis
-        for parent in self.parents:
-            if not parent.shape.hastag(axis):
-                raise misfit(self, f"there is no axis {axis!r} in {parent.name!r} {parent.shape.text}.")
+        super().__init__(parent_nodes, axis, name, print_repr)
         self._build(ConcatOperation(self.parents[0].shape.tag2index(axis)))
         _warn_if_shifted(self)
-
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the first parent's shape with the sum of sizes on the axis."""
-        _check_alike(self, parents, but=self.axis)
-        sizes = [shape[self.axis] for shape in parents]
-        return _widest(parents).updateshape(self.axis, None if None in sizes else sum(sizes))
-
-    @property
-    def computational_cost(self) -> int:
-        """Nothing is computed."""
-        return 0
 
     @property
     def detail(self) -> str:
@@ -121,7 +130,7 @@ class _ElementWise(Node):
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the common shape."""
         _check_alike(self, parents)
-        return _widest(parents)
+        return widest(parents)
 
 
 class Add(_ElementWise):
@@ -197,7 +206,7 @@ class FaithlessOperation(nn.Module):
         return torch.cat((hard, easy), self.axis)
 
 
-class FaithlessMerge(Node):
+class FaithlessMerge(_Joined):
     """Join two sets of features of which one fails at random in training, so that the network doesn't lean on one.
 
     In each training pass something fails with the probability `failing_prob`: then, with the probability
@@ -239,11 +248,7 @@ class FaithlessMerge(Node):
         name: str = "faithless_merge",
         print_repr: bool = False,
     ) -> None:
-        super().__init__((hard_features, easy_features), name, print_repr)
-        self.axis = axis
-        for parent in self.parents:
-            if not parent.shape.hastag(axis):
-                raise misfit(self, f"there is no axis {axis!r} in {parent.name!r} {parent.shape.text}.")
+        super().__init__((hard_features, easy_features), axis, name, print_repr)
         failing = self._add_variable(
             "failing_prob",
             failing_prob,
@@ -260,17 +265,6 @@ class FaithlessMerge(Node):
         )
         self._build(FaithlessOperation(self.parents[0].shape.tag2index(axis), failing, ratio))
         _warn_if_shifted(self)
-
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the first parent's shape with the sum of sizes on the axis."""
-        _check_alike(self, parents, but=self.axis)
-        sizes = [shape[self.axis] for shape in parents]
-        return _widest(parents).updateshape(self.axis, None if None in sizes else sum(sizes))
-
-    @property
-    def computational_cost(self) -> int:
-        """Counted as nothing."""
-        return 0
 
     @property
     def detail(self) -> str:
@@ -320,7 +314,7 @@ def _warn_if_shifted(node: Node) -> None:
             )
 
 
-def _widest(shapes: Sequence[TaggedShape]) -> TaggedShape:
+def widest(shapes: Sequence[TaggedShape]) -> TaggedShape:
     """Return the first shape with, on each axis, the largest of all fields of view (-1 if one is unknown).
 
     A size that is unknown in the first is taken from another.

@@ -13,7 +13,7 @@ from elektronn_tui.errors import ModelError
 
 from .activations import get_activation
 from .initialisation import ParameterLike, initbias, initweights, make_parameter, register_tensor
-from .merging import _widest
+from .merging import widest
 from .node import Node, misfit
 from .shape import TaggedShape
 
@@ -198,7 +198,7 @@ class Cell(Node):
         result = shape.updateshape("f", n_f)
         if memory.spatial_tags != shape.spatial_tags or memory.strides != shape.strides:
             return result
-        return _widest((result, memory))
+        return widest((result, memory))
 
     @property
     def computational_cost(self) -> int:
