@@ -241,22 +241,34 @@ class Probe:
             grown = self._grown(sizes, tag, steps)
             return self.size(grown)[axis] if self._fits(grown) else None
 
-        first, unit = count(0), self._unit(tag)
+        def gained(span: int) -> int | None:
+            """Return how many outputs each such span adds; None if not all add as many, or can't be tried."""
+            # A span that is no multiple of the stride drifts: the next ones give another number sooner or later.
+            counts = [count(i * span * step) for i in range(5)]
+            first, second = counts[:2]
+            if first is None or second is None or any(n != first + i * (second - first) for i, n in enumerate(counts)):
+                return None
+            return second - first
+
         for span in SPANS:
             if self._meta is False and not self._within(
                 self._grown(sizes, tag, 4 * span * step), MOST_NUMBERS, MOST_COST
             ):
                 continue
-            # A span that is no multiple of the stride drifts: the next ones give another number sooner or later.
-            counts = [count(i * span * step) for i in range(5)]
-            if None in counts:
-                continue
-            near = counts[1] - first  # type: ignore[operator]
-            if any(n != first + i * near for i, n in enumerate(counts)):  # type: ignore[operator]
-                continue
+            near = gained(span)
             if near:
-                return Fraction(span * step, near) * unit
-            if span >= 12:
+                steps = Fraction(span, near)
+                # A drift too slow to be seen gives an odd fraction; the right one is near, simpler and has no drift.
+                # Outputs come one by one, or behind an up-sampling several at once.
+                for at_once in (1, 2, 4):
+                    simple = _simplest(Fraction(4 * span, 4 * near + at_once), Fraction(span, near))
+                    if simple.denominator < steps.denominator:
+                        times = max(1, span // simple.numerator)
+                        if gained(times * simple.numerator) == times * simple.denominator:
+                            steps = simple
+                            break
+                return steps * step * self._unit(tag)
+            if near == 0 and span >= 12:
                 return None
         return None
 
@@ -439,6 +451,14 @@ class _View:
             seen = np.where(reached, np.minimum(seen, i), seen)
             unseen = np.where(reached, unseen, np.maximum(unseen, i))
         return seen
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction from `low` to `high` with the smallest denominator."""
+    denominator = 1
+    while (numerator := math.ceil(low * denominator)) > high * denominator:
+        denominator += 1
+    return Fraction(numerator, denominator)
 
 
 def _one_tensor(output: object) -> torch.Tensor:

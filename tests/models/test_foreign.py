@@ -110,6 +110,14 @@ LAYERS = st.one_of(
 )
 
 
+@pytest.mark.parametrize("stride", [9, 11, 25, 27, 49, 81])
+def test_strides_that_are_found_by_their_drift(stride: int) -> None:
+    raw = Input((1, 1, 2 * stride), "b,f,x", name="raw")
+    assert Module(raw, nn.MaxPool1d(1, stride)).shape.strides == (stride,)
+    up = Module(raw, nn.Sequential(nn.MaxPool1d(1, stride), nn.Upsample(scale_factor=2)))
+    assert up.shape.strides == (stride / 2,)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(LAYERS, min_size=1, max_size=4), st.integers(2, 4))
 def test_random_chains_have_the_geometry_of_the_same_nodes(layers: list[tuple[str, int, int]], size: int) -> None:
