@@ -41,7 +41,7 @@ from .storage import load_model, save_model
 from .surgery import rebuild_decoder, replace_with_input
 from .transfer import TransferReport, transfer_params
 from .upconv import UpConv
-from .values import InitialState_like, ValueNode
+from .value_nodes import InitialState_like, ValueNode
 from .variables import Variable
 
 __all__ = [

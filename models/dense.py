@@ -16,8 +16,8 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-from .feeding import computing_tensor, in_evaluation, to_tensor
-from .node import Node, misfit, to_numpy
+from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
+from .node import Node, misfit
 from .plan import Plan, infer_shapes
 from .shape import TaggedShape
 from .spatial import spatial_tuple

@@ -13,8 +13,8 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-from .feeding import computing_tensor, in_evaluation, to_tensor
-from .node import Node, to_numpy
+from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
+from .node import Node
 from .plan import Plan
 from .shape import TaggedShape
 from .statistics import Table

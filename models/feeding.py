@@ -1,4 +1,4 @@
-"""What arrays need before a network computes with them: its type and device, and its evaluation mode."""
+"""Arrays into a network and out of it: types and devices, and the mode in which it computes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["computing_tensor", "in_evaluation", "to_tensor"]
+__all__ = ["computing_tensor", "in_evaluation", "to_numpy", "to_tensor"]
 
 
 def computing_tensor(operations: Iterable[nn.Module]) -> torch.Tensor:
@@ -37,6 +38,13 @@ def to_tensor(node: Node, array: Any, like: torch.Tensor) -> Any:
         array = np.ascontiguousarray(array)
     dtype: torch.dtype = getattr(torch, node.dtype)
     return torch.as_tensor(array, device=like.device).to(like.dtype if dtype.is_floating_point else dtype)
+
+
+def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """Return a tensor's values; numpy knows no bfloat16, so half precision becomes float32."""
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    return tensor.detach().cpu().numpy()
 
 
 @contextlib.contextmanager

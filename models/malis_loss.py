@@ -11,9 +11,10 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
+from .feeding import to_numpy
 from .loss import EPS, check_target, check_weights, full_precision, per_position
 from .nll import ClassWeights, add_class_weights
-from .node import Node, misfit, to_numpy
+from .node import Node, misfit
 from .shape import TaggedShape
 from .softmax import class_groups
 

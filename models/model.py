@@ -14,11 +14,11 @@ from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
 from .description import description_of
 from .evaluation import Evaluation
-from .fitting import centred_geometry
 from .inputs import Input
 from .live_values import LiveValues
 from .network import Network
 from .node import Node, NodeDescription
+from .patch_size import centred_geometry
 from .plan import Plan, walk
 from .roles import find_node, node_list, of_kind, unique_names
 

@@ -16,13 +16,13 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
-from .feeding import computing_tensor, in_evaluation, to_tensor
-from .node_parameters import NodeParameters, to_numpy
+from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
+from .node_parameters import NodeParameters
 from .plan import Plan, fitting_input_sizes, walk
 from .shape import TaggedShape
 from .variables import Variable
 
-__all__ = ["Node", "NodeDescription", "misfit", "to_numpy"]
+__all__ = ["Node", "NodeDescription", "misfit"]
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,13 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
+from .feeding import to_numpy
 from .plan import walk
 
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["NodeParameters", "to_numpy"]
+__all__ = ["NodeParameters"]
 
 
 class NodeParameters:
@@ -113,10 +114,3 @@ def _parameters_in(value: Any) -> Iterator[nn.Parameter]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _parameters_in(item)
-
-
-def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Return a tensor's values; numpy knows no bfloat16, so half precision becomes float32."""
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return tensor.detach().cpu().numpy()

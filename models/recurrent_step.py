@@ -11,9 +11,9 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
-from .feeding import computing_tensor, in_evaluation, to_tensor
+from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .model import Model
-from .node import Node, to_numpy
+from .node import Node
 from .plan import Plan
 from .scan import ScanN, ScanOutput
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from elektronn_tui.errors import ModelError
 
-from .fitting import fitting_patch_size, is_pooled
 from .freezing import freeze
 from .graph import Graph, NodeRecord, graph_of, references, tensors_of
 from .inputs import Input
 from .layer import Layer
+from .model_from_graph import make_model
 from .node import Node
 from .normalisation import replace_normalisation
+from .patch_size import fitting_patch_size, is_pooled
 from .plan import walk
-from .remaking import make_model
 from .surgery import foreign_of, free_name, geometry_arguments, like, redirected
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from elektronn_tui.errors import ModelError
 
 from .node import Node, misfit
 from .plan import infer_shapes, walk
-from .repetition import ScanOperation
+from .scan_operation import ScanOperation
 from .shape import TaggedShape
 
 __all__ = ["Scan", "ScanN", "ScanOutput", "scansplit"]

@@ -19,7 +19,7 @@ from torch import nn
 from elektronn_tui.errors import ModelError
 
 from .graph import Graph, graph_of, node_classes, tensors_of
-from .remaking import Foreign, make_model
+from .model_from_graph import Foreign, make_model
 from .rewriting import rebuild_model
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from elektronn_tui.errors import ModelError, did_you_mean
 
 from .graph import FOREIGN, Graph, NodeRecord, graph_of, references, tensors_of
+from .model_from_graph import Foreign, make_model
 from .node import Node
-from .remaking import Foreign, make_model
 from .shape import TaggedShape
 
 if TYPE_CHECKING:

@@ -34,11 +34,11 @@ from elektronn_tui.models import (
     TaggedShape,
     UpConvMerge,
     load_model,
-    remaking,
+    model_from_graph,
 )
 from elektronn_tui.models import graph as graph_module
 from elektronn_tui.models.graph import Graph, graph_of, tensors_of
-from elektronn_tui.models.remaking import Foreign, make_model
+from elektronn_tui.models.model_from_graph import Foreign, make_model
 
 
 def finish(raw: Node, out: Node) -> Model:
@@ -164,7 +164,7 @@ def test_arguments_of_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
             return self.inner(tensors[0])
 
-    for module in (graph_module, remaking):
+    for module in (graph_module, model_from_graph):
         monkeypatch.setattr(module, "node_classes", lambda: {"Input": Input, "Conv": Conv, "Keeper": Keeper})
     raw = Input((1, 2, 4), "b,f,x", name="raw")
     first = Conv(raw, 2, (1,))

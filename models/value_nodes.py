@@ -12,9 +12,10 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
+from .feeding import to_numpy
 from .initialisation import ParameterLike, initweights, make_parameter, register_tensor
 from .inputs import DTYPES
-from .node import Node, misfit, to_numpy
+from .node import Node, misfit
 from .shape import TaggedShape
 
 __all__ = ["InitialState_like", "ValueNode"]
