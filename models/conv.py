@@ -168,6 +168,7 @@ class Conv(Layer):
         if conv_mode == "same" and any(f % 2 == 0 for f in self.filter_shape):
             raise misfit(self, f"conv_mode='same' needs odd filters, not {self.filter_shape}.")
         self.conv_mode = conv_mode
+        self._padding = tuple({"valid": 0, "same": f // 2, "full": f - 1}[conv_mode] for f in self.filter_shape)
         self.mfp = bool(mfp)
         self.invalidate_fov = bool(invalidate_fov)
         n_in = parent.shape["f"]
@@ -179,15 +180,12 @@ class Conv(Layer):
             math.prod(self.filter_shape),
             lambda: initweights(w_shape, pool=self.pool_shape),
         )
-        operation.padding = tuple({"valid": 0, "same": f // 2, "full": f - 1}[conv_mode] for f in self.filter_shape)
+        operation.padding = self._padding
         operation.pool = self.pool_shape if max(self.pool_shape) > 1 else None
         operation.mfp = self.mfp
         operation.planar = ndim == 3 and self.filter_shape[0] == 1
         operation.convolve, operation.max_pool = CONV[ndim], MAX_POOL[ndim]
         self._build(operation)
-
-    def _conv_size(self, n: int, f: int) -> int:
-        return n + {"valid": 1 - f, "same": 0, "full": f - 1}[self.conv_mode]
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the shape after convolution and pooling."""
@@ -197,15 +195,17 @@ class Conv(Layer):
             shape.spatial_tags,
             shape.spatial_shape,
             self.filter_shape,
+            self._padding,
             self.pool_shape,
             shape.fov,
             shape.strides,
             shape.centre,
             strict=True,
         )
-        for tag, n, f, p, F_in, S, c in geometry:
+        for tag, n, f, padding, p, F_in, S, c in geometry:
             assert n is not None
-            after = self._conv_size(n, f)
+            lost = f - 1 - 2 * padding
+            after = n - lost
             spare = p - 1 if self.mfp else 0
             if after < p + spare or (after - spare) % p:
                 why = (
@@ -215,17 +215,15 @@ class Conv(Layer):
                     + (f" plus {spare}, as mfp needs" if spare else "")
                 )
 
-                def fits(m: int, f: int = f, p: int = p, spare: int = spare) -> bool:
-                    k = self._conv_size(m, f) - spare
-                    return k >= p and k % p == 0
+                def fits(m: int, p: int = p, less: int = lost + spare) -> bool:
+                    return m - less >= p and (m - less) % p == 0
 
                 fit = neighbours(n, fits)
                 raise misfit(self, f"axis {tag} of size {n} {why}; {fit} would fit.", tag)
             sizes.append(after // p)
             known = F_in > 0 and not self.invalidate_fov
             fov.append(round(F_in + (f + p - 2) * S) if known else -1)
-            lead = {"valid": f - 1, "same": 0, "full": 1 - f}[self.conv_mode]
-            centre.append(c + (lead + p - 1) * S / 2)
+            centre.append(c + (lost + p - 1) * S / 2)
         strides = [s * p for s, p in zip(shape.strides, self.pool_shape, strict=True)]
         batch, offsets = shape[0], shape.mfp_offsets
         if self.mfp:
@@ -236,7 +234,7 @@ class Conv(Layer):
     @property
     def pads(self) -> bool:
         """Whether it does, by its mode."""
-        return self.conv_mode != "valid" and max(self.filter_shape) > 1
+        return any(self._padding)
 
     def make_dual(self, parent: Node, share_w: bool = False, mfp: bool = False, **kwargs: Any) -> UpConv:
         """Return the up-convolution that undoes this layer: it enlarges by `pool_shape`, to its input's features.
@@ -272,9 +270,8 @@ class Conv(Layer):
     def computational_cost(self) -> int:
         """Size of the weights times the number of positions, before pooling."""
         shape = self.parents[0].shape
-        positions = math.prod(
-            self._conv_size(n or 1, f) for n, f in zip(shape.spatial_shape, self.filter_shape, strict=True)
-        )
+        sizes = zip(shape.spatial_shape, self.filter_shape, self._padding, strict=True)
+        positions = math.prod((n or 1) + 2 * padding + 1 - f for n, f, padding in sizes)
         return self.operation.w.numel() * positions * (shape["b"] or 1)
 
     @property
