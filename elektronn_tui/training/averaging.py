@@ -9,9 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-__all__ = ["MODES", "Averaging"]
-
-MODES = ("none", "ema", "swa")
+__all__ = ["Averaging"]
 
 
 class Averaging:

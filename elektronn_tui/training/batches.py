@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from elektronn_tui.errors import ExperimentError
+from elektronn_tui.models.feeding import in_evaluation
 
 from .controls import Control, Controls, ScheduleState, fitted
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from elektronn_tui.data import ArrayExamples, AugmentSettings, Patches
     from elektronn_tui.models import Model
 
-__all__ = ["DATA_CONTROLS", "DataPlan", "Feeder"]
+__all__ = ["DATA_CONTROLS", "DataPlan", "Feeder", "batch_maker", "evaluating", "stacked"]
 
 DATA_CONTROLS = ("batch_size", "accumulate", "warp", "grey", "shift")
 """Controls on which examples depend, where the data have them."""
@@ -125,9 +127,14 @@ class Feeder:
 
 
 @contextlib.contextmanager
-def fixed_randomness(device: torch.device) -> Iterator[None]:
-    """Let nodes that draw random numbers in evaluation draw the same each time, and none that training would miss."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+def evaluating(model: Model, autocast: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    """Let a model compute what it would in use, and leave no trace of that in its training.
+
+    Nodes that draw random numbers in evaluation draw the same each time, and none that training would miss.
+    """
+    device = model.device
+    randomness = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with in_evaluation([model.module]), torch.no_grad(), randomness, autocast():
         torch.manual_seed(0)
         yield
 

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from elektronn_tui.session.protocol import PreviewInfo
 
-from .batches import Feeder, fixed_randomness
+from .batches import Feeder, evaluating
 from .classes import Classes
 
 if TYPE_CHECKING:
     from elektronn_tui.data import ArrayExamples, Geometry, Pair, Scaling
     from elektronn_tui.models import Model
 
-__all__ = ["Preview", "Reconstructions", "write_png"]
+__all__ = ["Preview", "Reconstructions", "preview_info", "write_png"]
 
 MAX_TILES = 48
 """Forward passes of a preview at most: it is made between two steps."""
@@ -97,12 +96,9 @@ class Preview:
         model, geometry = self._model, self._geometry
         lo, hi = np.asarray(self.region)
         canvas = np.zeros(hi - lo, np.float32)
-        training = model.module.training
-        model.eval()
-        try:
+        with evaluating(model, self._autocast):
             for start, patch in zip(self._starts, self._patches, strict=True):
-                with torch.no_grad(), fixed_randomness(model.device), self._autocast():
-                    (output,) = model.compute([model.prediction_node], self._feeder({"raw": patch}))
+                (output,) = model.compute([model.prediction_node], self._feeder({"raw": patch}))
                 scores = output[0].float().cpu().numpy()
                 tile = _score(scores.reshape(len(scores), *geometry.target_shape), self._classes)
                 for axis, stride in enumerate(geometry.strides):
@@ -110,16 +106,10 @@ class Preview:
                 # An output voxel stands for the stride's voxels around its centre.
                 first = np.asarray(start) + geometry.offsets - (np.asarray(geometry.strides) - 1) // 2
                 _paste(canvas, tile, first - lo)
-        finally:
-            model.train(training)
         volumes = {"raw": self.raw, "prediction": _grey(canvas)}
         if self.target is not None:
             volumes["target"] = self.target
         return volumes
-
-    def info(self, step: int, volumes: dict[str, Grey]) -> PreviewInfo:
-        """Return what clients are told of a preview."""
-        return preview_info(step, volumes)
 
 
 class Reconstructions:
@@ -162,19 +152,10 @@ class Reconstructions:
     def __call__(self) -> dict[str, Grey]:
         """Return ``raw`` and ``reconstruction``: uint8 (image, y, x), 0 to 255 for black to white."""
         model = self._model
-        training = model.module.training
-        model.eval()
-        try:
-            with torch.no_grad(), fixed_randomness(model.device), self._autocast():
-                (output,) = model.compute([model.prediction_node], self._feeder(self._batch))
-        finally:
-            model.train(training)
+        with evaluating(model, self._autocast):
+            (output,) = model.compute([model.prediction_node], self._feeder(self._batch))
         found = output.float().cpu().numpy().reshape(self._batch["raw"].shape)
         return {"raw": self.raw, "reconstruction": self._picture(found)}
-
-    def info(self, step: int, volumes: dict[str, Grey]) -> PreviewInfo:
-        """Return what clients are told of a preview."""
-        return preview_info(step, volumes)
 
     def _picture(self, images: npt.NDArray[np.float32]) -> Grey:
         return _grey(self._examples.unscaled(images)[:, 0])

@@ -13,6 +13,7 @@ import torch
 from elektronn_tui.errors import ControlError, ElektronnError
 from elektronn_tui.models.statistics import Table
 
+from .batches import evaluating
 from .checkpoints import load_weights
 from .hyperparameters import USES
 
@@ -84,13 +85,8 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     def actstats() -> Table:
         """Return the same of the outputs of all nodes on the last batch."""
         nodes = [node for node in trainer.model.nodes.values() if not (node.is_source or node.several)]
-        training = trainer.model.module.training
-        trainer.model.eval()
-        try:
-            with torch.no_grad(), trainer.autocast():
-                outputs = trainer.model.compute(nodes, trainer.feed(_batch(trainer)))
-        finally:
-            trainer.model.train(training)
+        with evaluating(trainer.model, trainer.autocast):
+            outputs = trainer.model.compute(nodes, trainer.feed(_batch(trainer)))
         return Table((node.name, output) for node, output in zip(nodes, outputs, strict=True))
 
     @shortcut

@@ -26,7 +26,7 @@ from .experiment import Experiment
 from .live import add_controls
 from .pace import Pace
 from .plateau import Plateau
-from .previews import write_png
+from .previews import preview_info, write_png
 from .resources import Resources
 from .supply import Opening, data_controls, open_supply
 from .trouble import lower_rate, on_bad_loss
@@ -273,7 +273,7 @@ class Trainer:
         try:
             with self._phase("predicting the preview"), self.updater.averaging.applied():
                 volumes = self._preview()
-                self.session.add_preview(self._preview.info(self.step, volumes), volumes)
+                self.session.add_preview(preview_info(self.step, volumes), volumes)
                 write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes)
         except (ElektronnError, RuntimeError, ValueError, OSError) as error:
             self.session.logger.error("the preview failed: %s", error, exc_info=error)

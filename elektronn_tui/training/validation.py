@@ -11,7 +11,7 @@ import torch
 
 from elektronn_tui.models.confusion import Confusion
 
-from .batches import Feeder, fixed_randomness
+from .batches import Feeder, evaluating
 from .classes import Classes
 
 if TYPE_CHECKING:
@@ -63,24 +63,18 @@ class Validation:
         names = ["valid_loss", *(f"valid_{node.name}" for node in self._numbers)]
         sums, count = dict.fromkeys(names, 0.0), 0
         counts: torch.Tensor | None = None
-        training = model.module.training
-        model.eval()
-        try:
-            with torch.no_grad(), fixed_randomness(model.device):
-                for batch in self._batches:
-                    feeds = self._feeder(batch)
-                    with self._autocast():
-                        outputs = model.compute(nodes, feeds)
-                    examples = len(batch["raw"])
-                    for name, output in zip(names, outputs, strict=False):
-                        sums[name] += float(output) * examples
-                    count += examples
-                    if classes is not None:
-                        assert model.target_node is not None
-                        found = classes.count(outputs[-1], feeds[model.target_node.name])
-                        counts = found if counts is None else counts + found
-        finally:
-            model.train(training)
+        with evaluating(model, self._autocast):
+            for batch in self._batches:
+                feeds = self._feeder(batch)
+                outputs = model.compute(nodes, feeds)
+                examples = len(batch["raw"])
+                for name, output in zip(names, outputs, strict=False):
+                    sums[name] += float(output) * examples
+                count += examples
+                if classes is not None:
+                    assert model.target_node is not None
+                    found = classes.count(outputs[-1], feeds[model.target_node.name])
+                    counts = found if counts is None else counts + found
         metrics = {name: total / count for name, total in sums.items()}
         if counts is not None:
             metrics |= Confusion(counts.cpu().numpy()).metrics()

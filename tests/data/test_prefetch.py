@@ -153,11 +153,12 @@ def test_even_a_system_exit_does_not_leave_get_waiting() -> None:
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_close_ends_the_threads_and_a_waiting_get(threads: int) -> None:
+    before = set(threading.enumerate())  # those of other tests may not be collected yet
     prefetcher = Prefetcher(Recipe(), threads=threads)
     prefetcher.get(1)
     prefetcher.close()
     prefetcher.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("elektronn-data")]
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("elektronn-data")]
     with pytest.raises(RuntimeError, match="closed"):
         prefetcher.get(2)
 

@@ -404,7 +404,6 @@ def test_the_average_is_what_is_validated_predicted_and_exported(make_session, m
         seen.append(weights(trainer.model))
         return preview()
 
-    predicting.info = preview.info
     trainer._preview = predicting
     trainer.run()
     average = seen[-1]
