@@ -75,7 +75,9 @@ class ImageData:
     valid_fraction: float = setting(
         default=0.2, type="float", minimum=0, maximum=0.9, help="of the images, held out at random; 0 for none"
     )
-    shift: int = setting(default=0, type="int", minimum=0, help="largest random displacement in pixels, at start")
+    shift: int = setting(
+        default=0, type="int", minimum=0, maximum=4096, help="how far images are displaced at random, in pixels"
+    )
     seed: int = setting(default=1, type="int", minimum=0, help="of the choice of what is held out, and of the digits")
 
     def check_files(self) -> None:

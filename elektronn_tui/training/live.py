@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
 
+from .arrays import ImageData
 from .controls import Control, Controls
 from .experiment import Experiment
 from .hyperparameters import USES, Optimiser
@@ -33,7 +34,7 @@ def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
     ----------
     trainer : Trainer
     of_data : mapping
-        The controls that examples of the data depend on, with values at start; None for that of the experiment.
+        The controls that say how the data are varied, with values at start.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def add_controls(trainer: Trainer, of_data: Mapping[str, Any]) -> None:
     # What is used most comes first: the screen shows them in this order.
     _add_of_updater(controls, trainer, ("lr", "weight_decay"))
     _add_own(controls, trainer.settings, experiment, ("batch_size",))
-    _add_of_data(controls, trainer.settings, experiment, of_data)
+    _add_of_data(controls, trainer.settings, of_data)
     _add_variables(controls, trainer.model, experiment)
     scales = tuple(name for name in trainer.updater.values if name.startswith(("lr_scale.", "decay_scale.")))
     _add_of_updater(controls, trainer, ("optimiser", "momentum", "betas", *scales, "clip_norm", "clip_value"))
@@ -156,13 +157,7 @@ def _add_of_updater(controls: Controls, trainer: Trainer, names: tuple[str, ...]
     updater = trainer.updater
     of_optimiser = {field.name for field in dataclasses.fields(Optimiser)}
     for name in names:
-
-        def read(name: str = name) -> Any:
-            return updater.get(name)
-
-        def write(value: Any, name: str = name) -> None:
-            updater.set(name, value)
-
+        read, write = functools.partial(updater.get, name), functools.partial(updater.set, name)
         kind, _, pattern = name.partition(".")
         if pattern:
             what = "learning rate" if kind == "lr_scale" else "weight decay"
@@ -178,27 +173,19 @@ def _add_own(controls: Controls, settings: dict[str, Any], experiment: Experimen
     """Add what the loop itself reads."""
     for name in names:
         settings[name] = getattr(experiment, name)
-
-        def write(value: Any, name: str = name) -> None:
-            settings[name] = value
-
-        controls.add(live_control(Experiment, name, functools.partial(settings.__getitem__, name), write))
+        controls.add(live_control(Experiment, name, *_entry(settings, name)))
 
 
-def _add_of_data(
-    controls: Controls, settings: dict[str, Any], experiment: Experiment, of_data: Mapping[str, Any]
-) -> None:
-    """Add how examples are varied, as far as the data can be."""
-    _add_own(controls, settings, experiment, tuple(name for name in ("warp", "grey") if name in of_data))
-    if "shift" in of_data:
-        settings["shift"] = of_data["shift"]
+def _entry(values: dict[str, Any], name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """Return what reads and what writes one of `values`."""
+    return functools.partial(values.__getitem__, name), functools.partial(values.__setitem__, name)
 
-        def write(value: Any) -> None:
-            settings["shift"] = value
 
-        read = functools.partial(settings.__getitem__, "shift")
-        help = "pixels that images are displaced at most"
-        controls.add(Control(name="shift", type="int", get=read, set=write, minimum=0, maximum=4096, help=help))
+def _add_of_data(controls: Controls, settings: dict[str, Any], of_data: Mapping[str, Any]) -> None:
+    """Add how examples are varied."""
+    settings.update(of_data)
+    for name in of_data:
+        controls.add(live_control(ImageData if name == "shift" else Experiment, name, *_entry(settings, name)))
 
 
 def _add_policies(controls: Controls, settings: dict[str, Any], experiment: Experiment, *, foreground: bool) -> None:
@@ -207,9 +194,5 @@ def _add_policies(controls: Controls, settings: dict[str, Any], experiment: Expe
     for name, policies in choices.items():
         wanted = getattr(experiment, name)
         settings[name] = ("stop" if foreground else policies[0]) if wanted == "auto" else wanted
-
-        def write(value: Any, name: str = name) -> None:
-            settings[name] = value
-
-        read = functools.partial(settings.__getitem__, name)
+        read, write = _entry(settings, name)
         controls.add(Control(name=name, type="choice", get=read, set=write, choices=policies, help=helps[name]))

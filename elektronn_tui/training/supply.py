@@ -70,18 +70,12 @@ class Opening:
     logger: Logger
 
 
-def data_controls(data: Volumes | Arrays, model: Model) -> dict[str, Any]:
-    """Return the names of the controls that examples of these data depend on, with their values at start.
-
-    Raises
-    ------
-    ExperimentError
-        The data are of no kind that is known.
-    """
-    if isinstance(data, Volumes) or _varied(data, model):
-        shift = {"shift": data.shift} if isinstance(data, Arrays) else {}
-        return {"batch_size": None, "warp": None, "grey": None, **shift}
-    return {"batch_size": None}
+def data_controls(data: Volumes | Arrays, model: Model, experiment: Experiment) -> dict[str, Any]:
+    """Return the controls that say how these data are varied, with their values at start; none if they can't be."""
+    if isinstance(data, Arrays) and not _varied(data, model):
+        return {}
+    shift = {"shift": data.shift} if isinstance(data, Arrays) else {}
+    return {"warp": experiment.warp, "grey": experiment.grey, **shift}
 
 
 def open_supply(data: Volumes | Arrays, opening: Opening) -> Supply:

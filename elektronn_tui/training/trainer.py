@@ -102,7 +102,7 @@ class Trainer:
         self.rollbacks = 0
         self.settings: dict[str, Any] = {}
         self.controls = session.controls
-        add_controls(self, data_controls(data, model))
+        add_controls(self, data_controls(data, model, experiment))
         self._controls_seen = -1
         self._remake = False
         self._plan = DataPlan.of(self.controls, 0, 0, 0)
