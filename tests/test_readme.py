@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_its_experiment_builds_a_network_that_fits():
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     experiment = names["experiment"]
@@ -27,6 +27,21 @@ def test_its_experiment_builds_a_network_that_fits():
     model = experiment.model()
     model.test_run()
     assert model.prediction_node.shape.spatial_shape == (7, 10, 10)
+
+
+def test_its_network_is_predicted_stored_and_rewritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, code = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["every_voxel"].shape == (2, 172, 172)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_its_zoo_is_complete():
+    rows = re.findall(r"^\| ((?:`[a-z0-9_]+`(?:, )?)+) \|", README, re.MULTILINE)
+    named = set(re.findall(r"[a-z0-9_]+", " ".join(rows)))
+    assert set(examples()) <= named
 
 
 def test_its_verbs_exist():
