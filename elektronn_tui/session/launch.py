@@ -18,7 +18,7 @@ import msgspec
 from elektronn_tui.training.examples import experiment_name
 
 from .errors import LaunchError
-from .registry import Entry, create_run, new_id
+from .registry import Entry, create_run, new_id, socket_path
 
 __all__ = [
     "Order",
@@ -81,6 +81,7 @@ def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
 def prepared(order: Order) -> Order:
     """Return the order with a session id and a run directory, which is made."""
     session_id = order.session_id or new_id()
+    socket_path(session_id)  # refused here, no run directory is left behind that takes the name
     run_dir = order.run_dir or str(create_run(experiment_name(Path(order.experiment)), order.name or None))
     return msgspec.structs.replace(order, session_id=session_id, run_dir=run_dir)
 

@@ -15,6 +15,7 @@ import pytest
 from elektronn_tui.errors import SessionError, SessionNotFound
 from elektronn_tui.session import registry
 from elektronn_tui.session.files import write_atomically
+from elektronn_tui.session.launch import Order, prepared
 from elektronn_tui.session.processes import process_start
 from elektronn_tui.session.registry import Entry, SessionFile
 
@@ -189,6 +190,14 @@ def test_a_runtime_directory_that_others_can_enter_is_refused(home: Path) -> Non
     os.chmod(os.environ["ELEKTRONN_RUNTIME"], 0o750)
     with pytest.raises(SessionError, match=r"0750.*chmod 700"):
         registry.socket_path("x")
+
+
+def test_a_start_that_is_refused_takes_no_name(home: Path) -> None:
+    os.chmod(os.environ["ELEKTRONN_RUNTIME"], 0o755)
+    with pytest.raises(SessionError, match="chmod 700"):
+        prepared(Order(experiment="mine.py", name="mine"))
+    os.chmod(os.environ["ELEKTRONN_RUNTIME"], 0o700)
+    assert Path(prepared(Order(experiment="mine.py", name="mine")).run_dir).name == "mine"
 
 
 def test_a_runtime_directory_behind_a_link_is_refused(
