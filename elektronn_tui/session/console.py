@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import linecache
+import os
 import sys
 import threading
 import time
@@ -15,10 +16,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Literal, TextIO
 
 from rich.pretty import pretty_repr
+
+from elektronn_tui.errors import ElektronnError
 
 from .gate import Gate
 from .protocol import ConsoleOutput, Executed
@@ -35,6 +39,7 @@ LONGEST_ANSWER = 100_000
 LONGEST_STATEMENT_OUTPUT = 1_000_000
 """Characters that a statement may send to clients; what it prints beyond is counted and dropped."""
 LONGEST_PIECE = 16_000
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 EXIT_NOTE = "q detaches, `stop` ends the session; exit() does neither"
 
 
@@ -307,6 +312,16 @@ def clean_traceback(error: BaseException, filename: str) -> str:
     trace: TracebackType | None = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != filename:
         trace = trace.tb_next
+    if isinstance(error, ElektronnError) and trace is not None:
+        return _refused(error, trace)
     lines = traceback.format_exception(type(error), error, trace or error.__traceback__, limit=-40)
     text = "".join(lines)
     return text if len(text) <= LONGEST_VALUE else text[:2000] + "\n…\n" + text[2000 - LONGEST_VALUE :]
+
+
+def _refused(error: ElektronnError, trace: TracebackType) -> str:
+    """Return why, below the person's own lines that led there; ours are of no use, and a single one is in sight."""
+    frames = traceback.extract_tb(trace)
+    own = [frame for frame in frames if not frame.filename.startswith(_OURS) and "site-packages" not in frame.filename]
+    in_sight = len(own) == 1 and len(linecache.getlines(own[0].filename)) == 1
+    return f"{'' if in_sight else ''.join(traceback.format_list(own))}{type(error).__name__}: {error}\n"

@@ -92,6 +92,14 @@ def test_what_a_statement_raises_is_its_answer_and_no_frame_of_ours(loop: FakeLo
     assert run(loop, "1").ok
 
 
+def test_what_this_package_refuses_is_said_in_a_line(loop: FakeLoop) -> None:
+    refused = "ControlError: lr: -1 is not allowed; it must be ≥ 0 and ≤ 10"
+    assert run(loop, "session.controls.set('lr', -1)").error.splitlines() == [refused]
+    lines = run(loop, "def f():\n    session.controls.set('lr', -1)\nf()").error.splitlines()
+    assert [line.strip() for line in lines if "File" not in line] == ["f()", "session.controls.set('lr', -1)", refused]
+    assert lines[0] == '  File "<console 2>", line 3, in <module>'
+
+
 @pytest.mark.parametrize("code", ["exit()", "quit(1)", "raise SystemExit", "import sys; sys.exit(3)"])
 def test_nothing_written_here_ends_the_session(loop: FakeLoop, code: str) -> None:
     executed = run(loop, code)
