@@ -12,6 +12,9 @@ from .session import add_session, connect
 if TYPE_CHECKING:
     from elektronn_tui.session.protocol import ControlInfo
 
+FEW = 6
+"""Numbers of a value that are shown where all controls are listed."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({info.name: _document(info) for info in controls})
     else:
-        print_table([_cells(info) for info in controls])
+        print_table([_cells(info, in_short=not args.controls) for info in controls])
     return DONE
 
 
@@ -49,9 +52,13 @@ def _document(info: ControlInfo) -> dict[str, object]:
     }
 
 
-def _cells(info: ControlInfo) -> tuple[str, ...]:
+def _cells(info: ControlInfo, *, in_short: bool) -> tuple[str, ...]:
+    shown = info.value
+    if in_short and isinstance(shown, (list, tuple)) and len(shown) > FEW:
+        text = f"{format_value(shown[:FEW])}, … ({len(shown)} numbers)"
+    else:
+        text = format_value(shown)
     notes = [f"{info.schedule}{' (pinned)' if info.pinned else ''}"] if info.schedule else []
     if info.edits:
         notes.append(f"✎ {info.edits} {'edit' if info.edits == 1 else 'edits'}")
-    value = f"{format_value(info.value)}{f' {info.unit}' if info.unit else ''}"
-    return (info.name, value, "  ".join(notes), info.help)
+    return (info.name, f"{text}{f' {info.unit}' if info.unit else ''}", "  ".join(notes), info.help)

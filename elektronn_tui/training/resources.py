@@ -79,7 +79,9 @@ def choose(experiment: Experiment) -> Resources:
         # One data thread makes more examples than two cores can train on, so it waits most of the time and takes no
         # core of its own; several are asked for where data is the bottleneck: those get theirs.
         torch_threads = max(cores - data_threads, 1) if data_threads > 1 and kind == "cpu" else cores
-        reasons["torch_threads"] = f"{cores} usable cores, {data_threads} for data" if data_threads > 1 else "all cores"
+        reasons["torch_threads"] = (
+            f"{cores} usable cores, {data_threads} for data" if data_threads > 1 else "all cores" + _limited()
+        )
     return Resources(device, precision, memory_format, torch_threads, data_threads, reasons)
 
 
@@ -106,8 +108,20 @@ def cpu_flags() -> frozenset[str]:
 def usable_cores() -> int:
     """Return how many cores this process may use: affinity and a Slurm job's share are honoured."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS") or os.environ.get("SLURM_CPUS_PER_TASK") or ""
-    return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
+    return min(cores, *_limits().values(), cores)
+
+
+def _limits() -> dict[str, int]:
+    """Return the variable that limits the number of threads, if there is one, and its value."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        value = os.environ.get(name, "")
+        if value:
+            return {name: int(value)} if value.isdigit() and int(value) > 0 else {}
+    return {}
+
+
+def _limited() -> str:
+    return "".join(f" that {name}={value} allows" for name, value in _limits().items())
 
 
 def environment() -> dict[str, Any]:

@@ -37,7 +37,9 @@ def test_torch_gets_the_cores_that_data_do_not_need(machine, make_experiment, da
 def test_a_share_of_the_machine_is_honoured(machine, make_experiment, monkeypatch, variable):
     machine(cores=8)
     monkeypatch.setenv(variable, "3")
-    assert resources.choose(make_experiment(torch_threads=None)).torch_threads == 3
+    chosen = resources.choose(make_experiment(torch_threads=None))
+    assert chosen.torch_threads == 3
+    assert chosen.reasons["torch_threads"] == f"all cores that {variable}=3 allows"
 
 
 def test_what_decides_over_bits_is_named():
