@@ -99,7 +99,7 @@ class StatusLine(Line):
         if state.live and state.link != "connecting":
             lead += [
                 (2, ((f"{number(round(status.rate, 2))}", ""), (" it/s", "dim"))),
-                (6, ((f"{status.voxel_rate / 1e6:.1f}", ""), (" MVx/s", "dim"))),
+                *_throughput(state),
                 (7, (("data ", "dim"), (f"{100 * status.data_wait:.0f} %", ""))),
             ]
             if status.eta is not None:
@@ -124,6 +124,16 @@ class StatusLine(Line):
             if room >= 0 or least == 0:
                 self.show([*pieces, (" " * max(0, room), ""), *end])
                 return
+
+
+def _throughput(state: SessionState) -> list[tuple[int, Sequence[Piece]]]:
+    """Return voxels or pixels a second; nothing where the input is not of space."""
+    inputs = [node.tags for node in state.graph if node.role == "input" and node.tags]
+    extent = max((sum(tag in tags.split(",") for tag in "zyx") for tags in inputs), default=3)
+    if not extent:
+        return []
+    unit = " MVx/s" if extent == 3 else " MPx/s"
+    return [(6, ((f"{state.status.voxel_rate / 1e6:.1f}", ""), (unit, "dim")))]
 
 
 def banner_text(state: SessionState, keys: KeyMap, read_only: bool) -> tuple[tuple[Piece, ...], str]:

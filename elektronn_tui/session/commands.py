@@ -77,7 +77,8 @@ class Commands:
                     raise SessionError("this session's loop has not said how it is saved")
             case MakePreview():
                 if session.on_preview is None:
-                    raise SessionError("this session's loop makes no previews")
+                    why = session.status().no_preview
+                    raise SessionError(f"this session makes no previews{f': {why}' if why else ''}")
             case Undo(count=count) | Redo(count=count):
                 if not 1 <= count <= 1000:
                     raise SessionError(f"count={count} is not allowed; it must be from 1 to 1000")

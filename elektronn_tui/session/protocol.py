@@ -62,6 +62,7 @@ class Status(Message, frozen=True, kw_only=True):
     held_by: str = ""  # client whose console holds the loop, if any
     running_statement: int = 0  # console statement that runs now, 0 for none
     phase: str = ""  # what the training thread does beside steps: "validating", "saving", "preview", ...
+    no_preview: str = ""  # why this session makes no previews; empty where it may
 
 
 class ControlInfo(Message, frozen=True, kw_only=True):

@@ -413,4 +413,4 @@ class Session:
 
 
 _ENDED = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
-_LOOP_FIELDS = frozenset({"steps", "rate", "voxel_rate", "data_wait", "eta", "phase"})
+_LOOP_FIELDS = frozenset({"steps", "rate", "voxel_rate", "data_wait", "eta", "phase", "no_preview"})

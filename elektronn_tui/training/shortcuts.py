@@ -92,6 +92,8 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     @shortcut
     def preview() -> None:
         """Predict the preview region now."""
+        if trainer.session.on_preview is None:
+            raise ElektronnError(f"this session makes no previews: {trainer.no_preview}")
         trainer.preview()
 
     @shortcut

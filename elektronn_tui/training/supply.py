@@ -51,12 +51,15 @@ class Supply:
     validation : sequence of mapping
         Batches that are never trained on; empty for none.
     preview : Preview, Reconstructions or None
+    no_preview : str
+        Why there is none.
     """
 
     examples: Patches | ArrayExamples
     augmentation: AugmentSettings
     validation: Sequence[Mapping[str, np.ndarray]]
     preview: Preview | Reconstructions | None
+    no_preview: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,19 @@ def _from_volumes(volumes: Volumes, opening: Opening) -> Supply:
         warp_args=experiment.warp_args or Warp(anisotropy=_anisotropy(volumes)),
         grey_args=experiment.grey_args or Grey(),
     )
-    return Supply(patches, augmentation, validation, _volume_preview(volumes, geometry, patches.scaling, opening))
+    preview = _volume_preview(volumes, geometry, patches.scaling, opening)
+    if isinstance(preview, str):
+        return Supply(patches, augmentation, validation, None, preview)
+    return Supply(patches, augmentation, validation, preview)
 
 
-def _volume_preview(volumes: Volumes, geometry: Geometry, scaling: Scaling, opening: Opening) -> Preview | None:
+def _volume_preview(volumes: Volumes, geometry: Geometry, scaling: Scaling, opening: Opening) -> Preview | str:
+    """Return what predicts the preview region, or why there is nothing to predict."""
     experiment, model = opening.experiment, opening.model
     pair = volumes.preview or next(iter([*volumes.valid, *volumes.train]))
     shape = model.prediction_node.shape
     if shape.spatial_tags != model.input_node.shape.spatial_tags or shape.tags[:2] != ("b", "f"):
-        opening.logger.info("there will be no previews: the prediction %s is no image", shape.text)
-        return None
+        return f"the prediction {shape.text} is no image"
     try:
         return Preview(
             model,
@@ -150,8 +156,7 @@ def _volume_preview(volumes: Volumes, geometry: Geometry, scaling: Scaling, open
             opening.autocast,
         )
     except DataError as error:
-        opening.logger.warning("there will be no previews: %s", error)
-        return None
+        return str(error)
 
 
 def _output(model: Model) -> Node:
@@ -234,11 +239,10 @@ def _from_arrays(data: Arrays, opening: Opening) -> Supply:
     preview = None
     if Reconstructions.possible(model):
         preview = Reconstructions(model, opening.feed, held_out, opening.autocast)
-    else:
-        opening.logger.info("there will be no previews: the prediction is no image like the input")
-    if not varied:
+    if not varied and _is_image(node):
         opening.logger.info("examples are used as they are: warp, grey and shift are for images without a target image")
-    return Supply(examples, augmentation, validation, preview)
+    no_preview = "" if preview else f"the prediction {model.prediction_node.shape.text} is no image like the input"
+    return Supply(examples, augmentation, validation, preview, no_preview)
 
 
 def _is_image(node: Node) -> bool:

@@ -31,7 +31,7 @@ from .resources import Resources
 from .supply import Opening, data_controls, open_supply
 from .trouble import lower_rate, on_bad_loss
 from .updating import MORE, Updater
-from .validation import Validation
+from .validation import Validation, without_classes
 
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
@@ -114,11 +114,15 @@ class Trainer:
         self._target: Any = model.target_node
         supply = open_supply(data, Opening(experiment, model, self.feed, self.autocast, session.logger))
         self.supply, self.augmentation, self._preview = supply.examples, supply.augmentation, supply.preview
+        self.no_preview = supply.no_preview
         make = batch_maker(self.supply, lambda: self._plan, self.augmentation)
         self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
         self.validation = Validation(model, self.feed, supply.validation, self.autocast) if supply.validation else None
         session.on_save = self.save
-        session.on_preview = self.preview
+        session.on_preview = None if supply.no_preview else self.preview
+        if supply.no_preview:
+            session.set_status(no_preview=supply.no_preview)
+            session.logger.info("there will be no previews: %s", supply.no_preview)
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -250,7 +254,7 @@ class Trainer:
             metrics = self.validation()
         self._validated = self.step
         self.session.publish(self.step, metrics)
-        text = ", ".join(f"{name.removeprefix('valid_')} {value:.4g}" for name, value in metrics.items())
+        text = ", ".join(f"{name.removeprefix('valid_')} {metrics[name]:.4g}" for name in without_classes(metrics))
         averaged = " of the averaged weights" if self.updater.averaging.count else ""
         self.session.logger.info("validation%s: %s (%.1f s)", averaged, text, time.perf_counter() - begin)
         score = metrics.get("valid_balanced_error", metrics["valid_loss"])

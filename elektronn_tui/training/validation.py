@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from .classes import Classes
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "without_classes"]
 
 
 class Validation:
@@ -79,3 +80,8 @@ class Validation:
         if counts is not None:
             metrics |= Confusion(counts.cpu().numpy()).metrics()
         return metrics
+
+
+def without_classes(metrics: Mapping[str, float]) -> list[str]:
+    """Return the names of measures that are not of one class of many (``iou_3``): what fits into a line."""
+    return [name for name in metrics if not re.fullmatch(r"valid_(iou|recall|precision)_\d+", name)]

@@ -34,7 +34,7 @@ class PreviewPane(Pane):
     """
     pane_name = "preview"
     number = 2
-    parts: ClassVar[frozenset[Part]] = frozenset(("preview",))
+    parts: ClassVar[frozenset[Part]] = frozenset(("preview", "status"))
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("k,pageup", "screen.slice(1)", "slice above", show=False),
@@ -50,6 +50,7 @@ class PreviewPane(Pane):
         self._fetched: object = None
         self._busy = False
         self._again = False
+        self._said = ""  # in place of pictures
 
     def owner(self) -> Widget | None:
         """The pane itself: its arrow keys move in the slice."""
@@ -62,7 +63,7 @@ class PreviewPane(Pane):
 
     def take(self, state: SessionState, parts: frozenset[Part]) -> None:
         """Ask for the newest preview."""
-        if parts & {"preview", "link"}:
+        if parts & {"preview", "link"} or state.preview is None:
             self.fetch()
 
     def on_resize(self) -> None:
@@ -73,7 +74,7 @@ class PreviewPane(Pane):
         """Go to another slice."""
         info = self.state.preview
         if info is None:
-            self.session.say("there is no preview yet", "dim")
+            self.session.say(self._none(), "dim")
             return
         now = self.z if self.z is not None else (self.shown.z if self.shown is not None else info.depth // 2)
         slices = info.slices or range(info.depth)
@@ -117,7 +118,7 @@ class PreviewPane(Pane):
     def _sized(self) -> PreviewInfo | None:
         info = self.state.preview
         if info is None:
-            self.session.say("there is no preview yet", "dim")
+            self.session.say(self._none(), "dim")
         elif not (info.height and info.width and self.size.width):
             self.session.say("this preview can only be seen as a whole", "dim")
         else:
@@ -143,8 +144,7 @@ class PreviewPane(Pane):
         info = self.state.preview
         self.query_one("#no-preview").display = info is None
         if info is None:
-            text = "its files are in previews/" if self.state.link == "ended" else "no preview yet"
-            self.query_one("#no-preview", Static).update(text)
+            self._say_none()
             return
         if self._busy:
             self._again = True
@@ -157,6 +157,17 @@ class PreviewPane(Pane):
         self._fetched = wanted
         self._busy = True
         self.run_worker(self._get(question), group="preview")
+
+    def _none(self) -> str:
+        why = self.state.status.no_preview
+        if why:
+            return f"no previews: {why}"
+        return "its files are in previews/" if self.state.link == "ended" else "no preview yet"
+
+    def _say_none(self) -> None:
+        if (text := self._none()) != self._said:
+            self._said = text
+            self.query_one("#no-preview", Static).update(text)
 
     async def _get(self, question: GetPreview) -> None:
         try:

@@ -467,6 +467,23 @@ async def test_slices_scroll(shown: Any, fake: Any, until: Any, size: Any) -> No
         assert request.width <= size[0]
 
 
+async def test_why_there_are_no_previews_is_said_in_their_place(shown: Any, fake: Any, until: Any) -> None:
+    fake.preview = None
+    async with shown() as pilot:
+        await until(pilot, lambda: "no preview yet" in screen_text(pilot))
+        fake.set_status(no_preview="the prediction is no image")
+        await until(pilot, lambda: "no previews: the prediction is no image" in screen_text(pilot))
+
+
+@pytest.mark.parametrize(("tags", "unit"), [("b,f,y,x", "12.4 MPx/s"), ("r,b,f", "")])
+async def test_throughput_is_in_the_unit_of_the_input(shown: Any, fake: Any, until: Any, tags: str, unit: str) -> None:
+    fake.graph = (msgspec.structs.replace(fake.graph[0], tags=tags), *fake.graph[1:])
+    async with shown() as pilot:
+        await until(pilot, lambda: "it/s" in screen_text(pilot))
+        assert unit in screen_text(pilot)
+        assert "MVx/s" not in screen_text(pilot)
+
+
 def title(pilot: Any) -> str:
     return str(pilot.app.screen.pane("preview").border_title)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from elektronn_tui.errors import DataError, ExperimentError
+from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
 from elektronn_tui.models import (
     AggregateLoss,
     Conv,
@@ -119,6 +119,10 @@ def test_vectors_are_learnt_and_have_no_controls_of_images(make_session, make_ex
     assert not {"warp", "grey", "shift"} & set(session.controls.names())
     assert sum("no previews" in record.message for record in caplog.records) == 1
     assert not session.previews
+    assert session.on_preview is None
+    assert session.status["no_preview"] == "the prediction [(None,b), (2,f)] is no image like the input"
+    with pytest.raises(ElektronnError, match="makes no previews: the prediction"):
+        session.namespace["preview"]()
 
 
 def test_sequences_reach_the_node_in_its_order_of_axes(make_session, make_experiment):
