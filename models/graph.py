@@ -16,6 +16,7 @@ from torch import nn
 from elektronn_tui.errors import ModelError, did_you_mean
 
 from .node import Node
+from .plan import in_order
 from .shape import TaggedShape
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ __all__ = [
     "Graph",
     "NodeRecord",
     "graph_of",
-    "in_order",
     "node_classes",
+    "ordered_records",
     "references",
     "stored_tensors",
     "tensors_of",
@@ -124,7 +125,7 @@ def graph_of(model: Model) -> Graph:
     records = {node.name: _record(node, owners) for node in model.nodes.values()}
     return Graph(
         name=model.name,
-        nodes=in_order(records),
+        nodes=ordered_records(records),
         roles={role: getattr(model, role).name for role in ROLES if getattr(model, role) is not None},
         role_lists={role: [node.name for node in getattr(model, role)] for role in ROLE_LISTS},
         aliases={
@@ -145,7 +146,9 @@ def tensors_of(model: Model) -> dict[str, torch.Tensor]:
     }
 
 
-def in_order(records: Mapping[str, NodeRecord], also: Mapping[str, Sequence[str]] | None = None) -> list[NodeRecord]:
+def ordered_records(
+    records: Mapping[str, NodeRecord], also: Mapping[str, Sequence[str]] | None = None
+) -> list[NodeRecord]:
     """Return records such that whatever one refers to comes before it.
 
     Parameters
@@ -160,26 +163,18 @@ def in_order(records: Mapping[str, NodeRecord], also: Mapping[str, Sequence[str]
     ModelError
         If a reference leads nowhere, or in a circle.
     """
-    done: dict[str, NodeRecord] = {}
-    open_: set[str] = set()
-    stack = [(name, False) for name in reversed(list(records))]
-    while stack:
-        name, expanded = stack.pop()
-        if name in done:
-            continue
-        if expanded:
-            done[name] = records[name]
-            continue
-        if name in open_:
-            raise ModelError(f"The graph has a cycle through node {name!r}: no node can be its own ancestor.")
-        open_.add(name)
-        stack.append((name, True))
-        for other in reversed([*references(records[name].arguments), *(also or {}).get(name, ())]):
+
+    def needs(name: str) -> list[str]:
+        others = [*references(records[name].arguments), *(also or {}).get(name, ())]
+        for other in others:
             if other not in records:
                 raise ModelError(f"Node {name!r} refers to {other!r}, which isn't there.{did_you_mean(other, records)}")
-            if other not in done:
-                stack.append((other, False))
-    return list(done.values())
+        return others
+
+    def cycle(name: str) -> ModelError:
+        return ModelError(f"The graph has a cycle through node {name!r}: no node can be its own ancestor.")
+
+    return [records[name] for name in in_order(records, needs, cycle)]
 
 
 def references(value: Any, shared: bool = True) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from elektronn_tui.errors import ElektronnError, ModelError, did_you_mean
 
-from .graph import FOREIGN, ROLE_LISTS, ROLES, Graph, NodeRecord, in_order, node_classes, stored_tensors
+from .graph import FOREIGN, ROLE_LISTS, ROLES, Graph, NodeRecord, node_classes, ordered_records, stored_tensors
 from .node import Node
 from .shape import TaggedShape
 
@@ -177,7 +177,7 @@ def make_model(
         If anything doesn't fit.
     """
     foreign.check(graph)
-    records = in_order({record.name: record for record in graph.nodes}, after)
+    records = ordered_records({record.name: record for record in graph.nodes}, after)
     if len(records) != len(graph.nodes):
         raise ModelError("Two nodes have the same name.")
     nodes: dict[str, Node] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -14,7 +14,9 @@ from .shape import TaggedShape
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["Plan", "infer_shapes", "walk"]
+__all__ = ["Plan", "fitting_input_sizes", "in_order", "infer_shapes", "walk"]
+
+Item = TypeVar("Item")
 
 
 def walk(nodes: Iterable[Node], given: Container[Node] = ()) -> list[Node]:
@@ -25,25 +27,47 @@ def walk(nodes: Iterable[Node], given: Container[Node] = ()) -> list[Node]:
     ModelError
         If a node is its own ancestor.
     """
-    order: dict[Node, None] = {}
-    open_: set[Node] = set()
-    stack = [(node, False) for node in reversed(list(nodes))]
+
+    def parents(node: Node) -> Sequence[Node]:
+        return () if node in given else node.parents
+
+    def cycle(node: Node) -> ModelError:
+        return ModelError(
+            f"The graph has a cycle through {node.name!r}: no node can be its own ancestor. Parents are given to "
+            "the constructor and stay; Scan makes recurrent networks."
+        )
+
+    return in_order(nodes, parents, cycle)
+
+
+def in_order(
+    wanted: Iterable[Item], needs: Callable[[Item], Sequence[Item]], cycle: Callable[[Item], Exception]
+) -> list[Item]:
+    """Return `wanted` and all that they need, each once, behind what it needs itself.
+
+    Parameters
+    ----------
+    wanted : iterable of hashable
+    needs : callable
+        Returns what an item needs.
+    cycle : callable
+        Makes the exception to raise for an item that needs itself by some way.
+    """
+    order: dict[Item, None] = {}
+    open_: set[Item] = set()
+    stack = [(item, False) for item in reversed(list(wanted))]
     while stack:
-        node, expanded = stack.pop()
-        if node in order:
+        item, expanded = stack.pop()
+        if item in order:
             continue
         if expanded:
-            order[node] = None
-        elif node in open_:
-            raise ModelError(
-                f"The graph has a cycle through {node.name!r}: no node can be its own ancestor. Parents are given to "
-                "the constructor and stay; Scan makes recurrent networks."
-            )
+            order[item] = None
+        elif item in open_:
+            raise cycle(item)
         else:
-            open_.add(node)
-            stack.append((node, True))
-            if node not in given:
-                stack.extend((parent, False) for parent in reversed(node.parents) if parent not in order)
+            open_.add(item)
+            stack.append((item, True))
+            stack.extend((other, False) for other in reversed(needs(item)) if other not in order)
     return list(order)
 
 

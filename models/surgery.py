@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -108,28 +109,15 @@ def rebuild_decoder(
 def _reduced(model: Model, graph: Graph, source: str, replaced: str) -> Model:
     """Make the model without what no role needs; roles that would bring back the replaced part are dropped."""
     records = {record.name: record for record in graph.nodes}
-    needed: set[str] = set()
-
-    def need(name: str) -> None:
-        stack = [name]
-        while stack:
-            if (current := stack.pop()) not in needed:
-                needed.add(current)
-                stack.extend(references(records[current].arguments, shared=False))
-
     prediction = graph.roles["prediction_node"]
     if prediction == replaced:
         raise ModelError(f"{replaced!r} is the prediction itself: nothing would be left.")
-    need(prediction)
-    if source not in needed:
+    behind = _needed(records, [prediction])
+    if source not in behind:
         raise ModelError(f"The prediction {prediction!r} doesn't depend on {replaced!r}.")
-    for role in ("loss_node", "error_node"):
-        if role in graph.roles:
-            need(graph.roles[role])
-    for names in graph.role_lists.values():
-        for name in names:
-            need(name)
-    if graph.roles["input_node"] not in needed or not _depends(records, prediction, graph.roles["input_node"]):
+    singles = [graph.roles[role] for role in ("loss_node", "error_node") if role in graph.roles]
+    needed = behind | _needed(records, [*singles, *itertools.chain(*graph.role_lists.values())])
+    if graph.roles["input_node"] not in behind:
         graph.roles["input_node"] = source
     if graph.roles.get("target_node") not in needed:
         graph.roles.pop("target_node", None)
@@ -163,15 +151,15 @@ def _inherited(graph: Graph, tensors: Mapping[str, torch.Tensor], needed: set[st
     return result
 
 
-def _depends(records: Mapping[str, NodeRecord], name: str, on: str) -> bool:
-    seen, stack = set(), [name]
+def _needed(records: Mapping[str, NodeRecord], names: Iterable[str]) -> set[str]:
+    """Return nodes and all whose values they need, by name."""
+    needed: set[str] = set()
+    stack = list(names)
     while stack:
-        if (current := stack.pop()) == on:
-            return True
-        if current not in seen:
-            seen.add(current)
+        if (current := stack.pop()) not in needed:
+            needed.add(current)
             stack.extend(references(records[current].arguments, shared=False))
-    return False
+    return needed
 
 
 def like(model: Model, result: Model) -> Model:
