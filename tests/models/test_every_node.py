@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from example_nodes import EXAMPLES
 
+from elektronn_tui.errors import ShapeError
 from elektronn_tui.models import Model, Node, load_model
-from elektronn_tui.models.plan import Plan, walk
+from elektronn_tui.models.plan import Plan, infer_shapes, walk
 from elektronn_tui.models.storage import node_classes
 
 
@@ -30,6 +32,41 @@ def test_the_declared_shape_is_the_computed_one(name: str) -> None:
     arrays = EXAMPLES[name].values(node)
     declared = tuple(1 if n is None else n for n in node.shape.shape)
     assert node(*arrays).shape == declared
+
+
+def resized(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
+    """Return a tensor with more entries on an axis, by repetition."""
+    size = tensor.shape[axis] + more
+    return tensor.index_select(axis, torch.arange(size) % tensor.shape[axis])
+
+
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if not example.own_shape])
+def test_the_inferred_shape_of_other_sizes_is_the_computed_one(name: str) -> None:
+    node = made(name)
+    plan = Plan([node])
+    tensors = EXAMPLES[name].tensors(node)
+    for member in plan.nodes:
+        member.operation.double().eval()
+    fitted = set()
+    for tag, more in itertools.product("rbzyx", (1, 2, 4, 3)):
+        if tag in fitted:
+            continue
+        others = [
+            resized(x, source.shape.tag2index(tag), more) if source.shape.hastag(tag) else x
+            for source, x in zip(plan.inputs, tensors, strict=True)
+        ]
+        sizes = [getattr(x, "shape", ()) for x in others]
+        if sizes == [getattr(x, "shape", ()) for x in tensors]:
+            continue
+        try:
+            given = {source: source.fitted_shape(size) for source, size in zip(plan.inputs, sizes, strict=True)}
+            inferred = infer_shapes(plan.nodes, given)[node]
+        except ShapeError:
+            continue
+        fitted.add(tag)
+        with torch.no_grad():
+            assert tuple(plan.run(others)[0].shape) == inferred.shape, f"{more} more on axis {tag}"
+    assert fitted
 
 
 @pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.differentiable])

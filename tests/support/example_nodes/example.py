@@ -31,6 +31,8 @@ class NodeExample:
         Whether two computations in evaluation mode give the same values.
     given : mapping
         What `load_model` has to be given to load it again, as keywords.
+    own_shape : bool
+        Whether it has the same shape whatever the sizes of its sources.
     """
 
     make: Callable[[], Node]
@@ -38,6 +40,7 @@ class NodeExample:
     arrays: Arrays | None = None
     deterministic: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
+    own_shape: bool = False
 
     def tensors(self, node: Node, seed: int = 0) -> list[Any]:
         """Return a tensor for each source, or the object that it takes; floats in double precision."""

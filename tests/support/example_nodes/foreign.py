@@ -76,7 +76,9 @@ EXAMPLES: dict[str, NodeExample] = {
         lambda: ApplyFunc([(raw := small()), Conv(raw, 2, (1, 1), activation_func="tanh")], joined),
         given=given(apply_func=joined),
     ),
-    "function of an object": NodeExample(behind_object, arrays=object_arrays, given=given(apply_func=scaled)),
+    "function of an object": NodeExample(
+        behind_object, arrays=object_arrays, given=given(apply_func=scaled), own_shape=True
+    ),
     "module": NodeExample(lambda: Module(small(), network()), given={"modules": {"module": network()}}),
     "module head": NodeExample(lambda: Module(small(), head()), given={"modules": {"module": head()}}),
     "module of two": NodeExample(product, given={"modules": {"module": Product()}}),

@@ -63,10 +63,12 @@ EXAMPLES: dict[str, NodeExample] = {
         lambda: Reshape(image(), TaggedShape((None, 1, 2, 2, 3), "b,s,f,y,x", (2, 2), None, (5, 7)))
     ),
     "reshape geometry": NodeExample(lambda: Reshape(image(), (2, 1, 2, 2, 3), "b,s,f,y,x", (2, 4), (5, 7))),
-    "value trained": NodeExample(lambda: times_value(apply_train=True, init_kwargs={"scale": 0.5})),
-    "value constant": NodeExample(lambda: times_value(value=[2.0, -3.0])),
-    "value forced constant": NodeExample(lambda: times_value(apply_train=True, value=[[0.5, -3.0], "const"])),
-    "value shared": NodeExample(lambda: shared_value()),
+    "value trained": NodeExample(lambda: times_value(apply_train=True, init_kwargs={"scale": 0.5}), own_shape=True),
+    "value constant": NodeExample(lambda: times_value(value=[2.0, -3.0]), own_shape=True),
+    "value forced constant": NodeExample(
+        lambda: times_value(apply_train=True, value=[[0.5, -3.0], "const"]), own_shape=True
+    ),
+    "value shared": NodeExample(lambda: shared_value(), own_shape=True),
     "initial state": NodeExample(
         lambda: Concat([(raw := image()), InitialState_like(raw, 3, init_kwargs={"mode": "fix-uni", "scale": 0.1})])
     ),
