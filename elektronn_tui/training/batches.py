@@ -14,7 +14,8 @@ import torch
 from elektronn_tui.errors import ExperimentError
 from elektronn_tui.models.feeding import in_evaluation
 
-from .controls import Control, Controls, ScheduleState, fitted
+from .control import Control
+from .controls import Controls, ScheduleState
 
 if TYPE_CHECKING:
     from elektronn_tui.data import ArrayExamples, AugmentSettings, Patches
@@ -60,7 +61,7 @@ class DataPlan:
         value = self.values[name]
         if isinstance(value, ScheduleState):
             assert value.schedule is not None
-            return fitted(self.controls[name], value.schedule.value(step, value.base))
+            return self.controls[name].fitted(value.schedule.value(step, value.base))
         return value
 
     def examples(self, batch: int) -> tuple[int, range]:

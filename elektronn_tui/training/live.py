@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
 
 from .arrays import ImageData
-from .controls import Control, Controls
+from .control import Control
+from .controls import Controls
 from .experiment import Experiment
 from .hyperparameters import USES, Optimiser
 from .schedules import Schedule, Values, elektronn2

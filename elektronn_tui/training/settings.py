@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
-from .controls import TYPES, Control
+from .control import TYPES, Control
 
 __all__ = ["from_text", "live_control", "plain", "replaced", "setting", "settings"]
 

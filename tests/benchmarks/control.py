@@ -65,7 +65,7 @@ def loop(session: Any, order: Any) -> None:
     import torch
     from torch import nn
 
-    from elektronn_tui.training.controls import Control
+    from elektronn_tui.training.control import Control
 
     torch.set_num_threads(1)
     values = {"lr": 0.0}

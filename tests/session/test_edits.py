@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from elektronn_tui.errors import ControlError
 from elektronn_tui.session.edits import Edit, Edits
-from elektronn_tui.training.controls import Control, Controls
+from elektronn_tui.training.control import Control
+from elektronn_tui.training.controls import Controls
 from elektronn_tui.training.schedules import StepDecay
 
 NAMES = ("a", "b", "scheduled")

@@ -12,7 +12,7 @@ from elektronn_tui.session.blocking import BlockingClient
 from elektronn_tui.session.registry import Entry
 from elektronn_tui.session.server import Server, Timeouts
 from elektronn_tui.session.session import Session
-from elektronn_tui.training.controls import Control
+from elektronn_tui.training.control import Control
 from elektronn_tui.training.schedules import StepDecay
 
 PLAIN_LOOPS = Path(__file__).parent.parent / "session" / "loops" / "plain.py"

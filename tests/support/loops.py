@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elektronn_tui.session.protocol import NodeInfo
-from elektronn_tui.training.controls import Control
+from elektronn_tui.training.control import Control
 from elektronn_tui.training.schedules import StepDecay
 
 HERE = Path(__file__).resolve()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elektronn_tui.errors import ControlError
-from elektronn_tui.training.controls import Control, Controls
+from elektronn_tui.training.control import Control
+from elektronn_tui.training.controls import Controls
 from elektronn_tui.training.schedules import Linear, StepDecay, Values
 
 

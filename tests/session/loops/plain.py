@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from elektronn_tui.errors import ExperimentError
-from elektronn_tui.training.controls import Control
+from elektronn_tui.training.control import Control
 
 
 class Values:
