@@ -15,7 +15,7 @@ from .settings import setting, settings
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Arrays", "ImageData"]
+__all__ = ["Arrays", "ImageData", "check_file", "read_dataset"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +88,7 @@ class ImageData:
         ExperimentError
             The file is missing.
         """
-        if self.path is None:
-            return
-        file = Path(self.path).expanduser()
-        if file.is_dir():
-            raise ExperimentError(f"data.path: {file} is a folder; it must be a file, such as images.h5")
-        if not file.exists():
-            raise ExperimentError(f"data.path: there is no file {file.absolute()}")
+        check_file(self.path, "images.h5")
 
     def open(self) -> Arrays:
         """Read or draw the images, and hold some out.
@@ -109,7 +103,7 @@ class ImageData:
 
             images, labels = draw_digits(self.digits, seed=self.seed)
             return self._split(images, labels if self.label_key else None, "digits")
-        images = _dataset(self.path, self.image_key)
+        images = read_dataset(self.path, self.image_key)
         if images.ndim not in (3, 4) or images.dtype.kind not in "iuf":
             raise DataError(
                 f"{self.path}: {self.image_key} has the shape {images.shape} and holds {images.dtype}; numbers of the "
@@ -117,7 +111,7 @@ class ImageData:
             )
         if self.label_key is None:
             return self._split(images, None, self.path)
-        labels = _dataset(self.path, self.label_key)
+        labels = read_dataset(self.path, self.label_key)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise DataError(
@@ -143,7 +137,30 @@ class ImageData:
         )
 
 
-def _dataset(path: str, key: str) -> npt.NDArray[Any]:
+def check_file(path: str | None, example: str, *, setting: str = "data.path") -> None:
+    """Refuse a path where there is no file; None is fine.
+
+    Raises
+    ------
+    ExperimentError
+    """
+    if path is None:
+        return
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise ExperimentError(f"{setting}: {file} is a folder; it must be a file, such as {example}")
+    if not file.exists():
+        raise ExperimentError(f"{setting}: there is no file {file.absolute()}")
+
+
+def read_dataset(path: str, key: str) -> npt.NDArray[Any]:
+    """Return a dataset of an HDF5 file.
+
+    Raises
+    ------
+    DataError
+        The file can't be read, or has no such dataset: says which there are.
+    """
     import h5py
 
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import DataError, ExperimentError
 
+from .arrays import check_file
 from .settings import setting, settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __all__ = ["DemoData", "VolumeData", "Volumes"]
 AXES = ("z", "y", "x")
 TARGETS = ("boundaries", "affinities", "labels")
 NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+_SHARED = ("target", "thickness", "offsets", "with_ids", "valid_slices", "valid_axis")
+"""Settings that mean the same for the synthetic volume and for files."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class DemoData:
     )
     valid_axis: str = setting(default="z", type="choice", choices=AXES, help="axis along which they are counted")
 
+    def check_together(self) -> None:
+        """Refuse what contradicts itself."""
+        _check_affinities(self)
+
     def open(self) -> Volumes:
         """Make the volume, or take it from the cache.
 
@@ -102,14 +109,7 @@ class DemoData:
         labels = tissue_classes(volume) if self.target == "labels" else volume.ids
         name = "demo:classes" if self.target == "labels" else "demo:ids"
         thickness = (0, self.thickness, self.thickness) if self.anisotropic else self.thickness
-        target = _target(
-            ArraySource(labels, voxel_size=volume.voxel_size, name=name),
-            self.target,
-            thickness,
-            "object",
-            self.offsets,
-            self.with_ids,
-        )
+        target = _target(ArraySource(labels, voxel_size=volume.voxel_size, name=name), self, thickness)
         return _split([Pair(raw, target, name="demo")], [], self.valid_slices, self.valid_axis)
 
     def check_files(self) -> None:
@@ -196,6 +196,7 @@ class VolumeData:
             raise ExperimentError(f"data.ignore: {self.target} have no label values to ignore; use background='ignore'")
         if self.valid_volumes and self._is_demo:
             raise ExperimentError("data: valid_volumes are given, but no path or volumes to train on")
+        _check_affinities(self)
 
     def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the addresses (raw, labels) for training and for validation."""
@@ -218,14 +219,10 @@ class VolumeData:
         if not train:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
         for address in (part for pair in train + valid for part in pair):
-            file = Path(_file_of(address)).expanduser()
-            field = "data.volumes"
             if self.path is not None and address.startswith(self.path):
-                field, file = "data.path", Path(self.path).expanduser()
-            if file.is_dir():
-                raise ExperimentError(f"{field}: {file} is a folder; it must be a file, such as volume.h5")
-            if not file.exists():
-                raise ExperimentError(f"{field}: there is no file {file.absolute()}")
+                check_file(self.path, "volume.h5")
+            else:
+                check_file(_file_of(address), "volume.h5", setting="data.volumes")
 
     def open(self) -> Volumes:
         """Open all volumes, or make the synthetic one.
@@ -237,17 +234,8 @@ class VolumeData:
         """
         if self._is_demo:
             assert self.demo_shape is not None
-            demo = DemoData(
-                self.demo_shape,
-                self.demo_seed,
-                self.demo_anisotropic,
-                self.target,
-                self.thickness,
-                self.offsets,
-                self.with_ids,
-                self.valid_slices,
-                self.valid_axis,
-            )
+            same = {name: getattr(self, name) for name in _SHARED}
+            demo = DemoData(shape=self.demo_shape, seed=self.demo_seed, anisotropic=self.demo_anisotropic, **same)
             return replace(demo.open(), ignore=self.ignore)
         train, valid = self.addresses()
         pairs = [self._pair(raw, labels) for raw, labels in train]
@@ -262,21 +250,23 @@ class VolumeData:
         from elektronn_tui.data import Pair
 
         in_memory: Any = "auto" if self.in_memory else False
-        target = _target(
-            self._source(labels),
-            self.target,
-            self.thickness,
-            self.background,
-            self.offsets,
-            self.with_ids,
-            in_memory,
-        )
+        target = _target(self._source(labels), self, self.thickness, self.background, in_memory)
         return Pair(self._source(raw), target, in_memory=in_memory)
 
     def _source(self, address: str) -> Source:
         from elektronn_tui.data import open_source
 
         return open_source(address, axes=self.axes, voxel_size=self.voxel_size)
+
+
+def _check_affinities(data: DemoData | VolumeData) -> None:
+    """Refuse edges where none are learnt: they would be ignored."""
+    if data.target == "affinities":
+        return
+    if tuple(map(tuple, data.offsets)) != NEAREST:
+        raise ExperimentError(f"data.offsets: {data.target} have none; use target='affinities'")
+    if data.with_ids:
+        raise ExperimentError(f"data.with_ids: {data.target} come without ids; use target='affinities'")
 
 
 def _file_of(address: str) -> str:
@@ -290,20 +280,18 @@ def _file_of(address: str) -> str:
 
 def _target(
     labels: Source,
-    kind: str,
+    data: DemoData | VolumeData,
     thickness: int | tuple[int, int, int],
-    background: Any,
-    offsets: Sequence[Sequence[int]],
-    with_ids: bool,
+    background: Any = "object",
     in_memory: Any = "auto",
 ) -> Source:
     """Return what is learnt of labels or ids."""
     from elektronn_tui.data import AffinitySource, BoundarySource
 
-    if kind == "boundaries":
+    if data.target == "boundaries":
         return BoundarySource(labels, thickness, background=background)
-    if kind == "affinities":
-        return AffinitySource(labels, offsets, background=background, with_ids=with_ids, in_memory=in_memory)
+    if data.target == "affinities":
+        return AffinitySource(labels, data.offsets, background=background, with_ids=data.with_ids, in_memory=in_memory)
     return labels
 
 

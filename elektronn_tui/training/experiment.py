@@ -129,10 +129,12 @@ class Experiment:
     )
     seed: int = setting(default=0, type="int", minimum=0, help="of weights, dropout and examples")
 
-    warp: float = setting(default=0.5, type="float", minimum=0, maximum=1, help="probability that an example is warped")
+    warp: float = setting(
+        default=0.5, type="float", minimum=0, maximum=1, help="probability that an image or volume is warped"
+    )
     warp_args: Any = setting(default=None, type="object", check=_arguments("Warp"), help="Warp(...), how far")
     grey: float = setting(
-        default=0.5, type="float", minimum=0, maximum=1, help="probability that grey values are varied"
+        default=0.5, type="float", minimum=0, maximum=1, help="probability that grey values of one are varied"
     )
     grey_args: Any = setting(default=None, type="object", check=_arguments("Grey"), help="Grey(...), how far")
     scaling: str = setting(

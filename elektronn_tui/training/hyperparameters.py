@@ -36,7 +36,10 @@ class Optimiser:
     """
 
     name: str = setting(
-        default="Adam", type="choice", choices=OPTIMISERS, help="which optimiser; after a change its state begins anew"
+        default="Adam",
+        type="choice",
+        choices=OPTIMISERS,
+        help="which of torch's optimisers (it has no Lion); after a change the state begins anew",
     )
     lr: float = setting(default=1e-3, type="float", minimum=0, exclusive_minimum=True, help="learning rate")
     weight_decay: float = setting(

@@ -210,6 +210,8 @@ def _from_arrays(data: Arrays, opening: Opening) -> Supply:
     tags = [tag for tag in node.shape.tags if tag != "b"]
     channel_axis = 1 + tags.index("f") if "f" in tags else None
     varied = _varied(data, model)
+    if not varied:
+        _refuse_variations(data, opening)
     raw = _fitted(data.train, node, f"{data.name}: inputs", crop=varied)
     target = _target(data.train_target, data, model, "training", opening.logger)
     scaling = None
@@ -255,6 +257,17 @@ def _varied(data: Arrays, model: Model) -> bool:
     """Tell whether examples may be cut and varied: images, whose target doesn't move with them."""
     node, target = model.input_node, model.target_node
     return _is_image(node) and "float" in str(node.dtype) and (target is None or not target.shape.spatial_tags)
+
+
+def _refuse_variations(data: Arrays, opening: Opening) -> None:
+    experiment, node = opening.experiment, opening.model.input_node
+    given = {"warp_args": experiment.warp_args, "grey_args": experiment.grey_args, "shift": data.shift}
+    for name, value in given.items():
+        if value:
+            raise ExperimentError(
+                f"{name}: it is for images without a target image; {data.name} for {node.name} {node.shape.text} are "
+                "used as they are"
+            )
 
 
 def _fitted(array: np.ndarray, node: Node, what: str, *, crop: bool = False) -> np.ndarray:

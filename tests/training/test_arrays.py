@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from elektronn_tui.data import Grey, Warp
 from elektronn_tui.errors import DataError, ElektronnError, ExperimentError
 from elektronn_tui.models import (
     AggregateLoss,
@@ -246,6 +247,13 @@ def test_controls_of_images_are_unknown_to_vectors(make_session, make_experiment
     data = InMemory({"train": np.zeros((4, 3)), "train_target": np.array([0, 1, 0, 1])})
     with pytest.raises(ExperimentError, match="schedules: no control is called 'shift'"):
         build(make_experiment(model=vector_model, data=data, schedules={"shift": Values([(1, 2)])}), make_session())
+
+
+@pytest.mark.parametrize(("more", "shift"), [({"warp_args": Warp()}, 0), ({"grey_args": Grey()}, 0), ({}, 2)])
+def test_what_varies_images_is_refused_for_vectors(make_session, make_experiment, more, shift):
+    data = InMemory({"train": np.zeros((4, 3)), "train_target": np.array([0, 1, 0, 1]), "shift": shift})
+    with pytest.raises(ExperimentError, match=rf"{next(iter(more), 'shift')}: it is for images without a target image"):
+        build(make_experiment(model=vector_model, data=data, **more), make_session())
 
 
 @pytest.fixture

@@ -129,6 +129,14 @@ def test_offsets_that_make_no_sense(offsets):
         DemoData(offsets=offsets)
 
 
+@pytest.mark.parametrize("kind", [DemoData, VolumeData])
+def test_edges_are_refused_where_none_are_learnt(kind):
+    with pytest.raises(ExperimentError, match=r"data\.offsets: boundaries have none; use target='affinities'"):
+        kind(offsets=[(0, 0, -5)])
+    with pytest.raises(ExperimentError, match=r"data\.with_ids: labels come without ids; use target='affinities'"):
+        kind(target="labels", with_ids=True)
+
+
 def test_classes_of_the_demo_volume_are_learnt_by_several_heads():
     from elektronn_tui.data import TISSUE_CLASSES, demo_volume
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ import torch
 import elektronn_tui
 from elektronn_tui import SequenceData
 from elektronn_tui.data import PIANO_NOTES
+from elektronn_tui.errors import DataError, ExperimentError
 from elektronn_tui.models import Model, load_model
 from elektronn_tui.models.zoo import gru, lstm, piano
 from elektronn_tui.training.batches import Feeder
@@ -64,3 +68,43 @@ def test_examples_of_the_zoo_are_built_fed_and_stored(example: object, params: i
     assert again["nll"].class_weights == [0.2, 1.8] * PIANO_NOTES
     x = feeds[model.input_node.name].numpy()
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def tunes_file(path: Path, rolls: np.ndarray) -> str:
+    with h5py.File(path, "w") as file:
+        file["rolls"] = rolls
+    return str(path)
+
+
+def test_tunes_of_a_file_are_cut_into_pieces_that_do_not_overlap(tmp_path: Path) -> None:
+    rolls = (np.arange(3 * 17 * 5).reshape(3, 17, 5) * 7 % 11 < 4).astype(np.uint8)
+    path = tunes_file(tmp_path / "tunes.h5", rolls)
+    data = SequenceData(path=path, length=7, valid_examples=2).open()
+    assert (data.train.shape, data.valid.shape) == ((4, 7, 5), (2, 7, 5))
+    for k in range(6):
+        tune, first = divmod(k, 2)
+        heard, target = (data.train, data.train_target) if k < 4 else (data.valid, data.valid_target)
+        np.testing.assert_array_equal(heard[k % 4], rolls[tune, 8 * first : 8 * first + 7])
+        np.testing.assert_array_equal(target[k % 4], rolls[tune, 8 * first + 7])
+    one = SequenceData(path=tunes_file(tmp_path / "one.h5", rolls[0]), length=7, valid_examples=0, flat=True).open()
+    np.testing.assert_array_equal(one.train, rolls[0, :16].reshape(2, 8, 5)[:, :7].reshape(2, -1))
+
+
+@pytest.mark.parametrize(
+    ("rolls", "message"),
+    [
+        (np.zeros((2, 3, 4, 5)), r"\(2, 3, 4, 5\) and holds float64; 0 and 1 of the shape"),
+        (np.full((2, 9, 5), 64, np.uint8), "0 and 1 of the shape"),
+        (np.zeros((2, 9, 5), np.uint8), r"2 pieces of 8 steps .* of which data\.valid_examples=2 are held out; none"),
+        (np.zeros((2, 7, 5), np.uint8), "0 pieces of 8 steps"),
+    ],
+)
+def test_files_that_hold_no_tunes(tmp_path: Path, rolls: np.ndarray, message: str) -> None:
+    data = SequenceData(path=tunes_file(tmp_path / "tunes.h5", rolls), length=7, valid_examples=2)
+    with pytest.raises(DataError, match=message):
+        data.open()
+
+
+def test_a_file_of_tunes_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"data\.path: there is no file .*none\.h5"):
+        SequenceData(path=str(tmp_path / "none.h5")).check_files()
