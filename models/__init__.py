@@ -35,7 +35,6 @@ from .scan import Scan, ScanN, ScanOutput, scansplit
 from .shape import TaggedShape
 from .softmax import OneHot, Softmax
 from .split import FromTensor, split
-from .statistics import Table
 from .stereographic import StereographicMap
 from .storage import load_model, save_model
 from .surgery import rebuild_decoder, replace_with_input
@@ -101,7 +100,6 @@ __all__ = [
     "Softmax",
     "SquaredLoss",
     "StereographicMap",
-    "Table",
     "TaggedShape",
     "TransferReport",
     "TverskyLoss",

@@ -150,6 +150,7 @@ class Layer(Node):
     activation_func: str
     batch_normalisation: Normalisation
     transpose_w: bool = False
+    operation: LayerOperation
 
     @property
     def output_axis(self) -> int:

@@ -10,7 +10,8 @@ import torch
 from elektronn_tui.errors import ModelError, did_you_mean
 
 from .graph import Graph
-from .layer import Layer, LayerOperation
+from .layer import Layer
+from .patch_size import is_pooled
 
 if TYPE_CHECKING:
     from .model import Model
@@ -72,13 +73,9 @@ def _obstacle(model: Model, layer: Layer) -> str | None:
     users = [n.name for n in model.nodes.values() if n is not layer and own & {id(p) for p in n._tensors().values()}]
     if users or len(own) < 2:
         return f"its weights are shared{' with ' + ', '.join(users) if users else ''}."
-    if max(getattr(layer, "pool_shape", (1,))) > 1 and _pools(layer) and bool((layer.params["gamma"] < 0).any()):
+    if is_pooled(layer) and bool((layer.params["gamma"] < 0).any()):
         return "it pools before it normalises, and a negative gamma turns a maximum into a minimum."
     return None
-
-
-def _pools(layer: Layer) -> bool:
-    return getattr(layer.operation, "max_pool", None) is not None
 
 
 def _fixed_statistics(layer: Layer, name: str) -> dict[str, torch.Tensor]:
@@ -92,7 +89,6 @@ def _fixed_statistics(layer: Layer, name: str) -> dict[str, torch.Tensor]:
 
 def _fold(layer: Layer, name: str, tensors: dict[str, torch.Tensor]) -> None:
     operation = layer.operation
-    assert isinstance(operation, LayerOperation)
     gamma, mean, std = (tensors[f"{name}.{key}"] for key in ("gamma", "mean", "std"))
     scale = gamma / (std.square() + 1e-12).sqrt()
     w, b = operation.w.detach(), operation.b.detach().clone()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -18,16 +20,16 @@ from .variables import Variable
 __all__ = ["BCEDiceLoss", "DiceLoss", "OverlapNode", "OverlapOperation", "TverskyLoss"]
 
 
-class OverlapOperation(nn.Module):
+class OverlapOperation(nn.Module, ABC):
     """A loss for every example and class from sums over positions."""
 
     def __init__(self, layout: ClassLayout, per_example: bool, class_weights: ClassWeights) -> None:
         super().__init__()
         self.layout, self.per_example, self.class_weights = layout, per_example, class_weights
 
+    @abstractmethod
     def loss(self, p: torch.Tensor, t: torch.Tensor, w: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Return the losses (b, f) from rows (b, f, positions): prediction, target, weights, what is labelled."""
-        raise AssertionError
 
     def counts(self, t: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Return which losses (b, f) count: those of examples with a label."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .conv import Conv
 from .inputs import Input
 from .plan import walk
+from .pooling import Pool
 from .shape import TaggedShape
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ REACH = 512
 
 
 def is_pooled(node: Node) -> bool:
-    """Return whether a node pools and can do so by fragments."""
-    return hasattr(node, "mfp") and max(getattr(node, "pool_shape", (1,))) > 1
+    """Return whether a node pools, which it can do by fragments as well."""
+    return isinstance(node, Conv | Pool) and max(node.pool_shape) > 1
 
 
 def centred_geometry(name: str, output: TaggedShape, raw: TaggedShape) -> tuple[list[int], list[float]]:

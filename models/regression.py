@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,20 +21,20 @@ from .variables import Variable
 __all__ = ["AbsLoss", "SobelizedLoss", "SquaredLoss"]
 
 
-class DifferenceOperation(nn.Module):
+class DifferenceOperation(nn.Module, ABC):
     """A function of the difference, weighted, averaged over the features."""
 
     def __init__(self, axis: int | None, margin: Variable | None, scale_correction: Variable | None) -> None:
         super().__init__()
         self.axis, self.margin, self.scale_correction = axis, margin, scale_correction
 
+    @abstractmethod
     def of_difference(self, d: torch.Tensor) -> torch.Tensor:
         """Return the loss of differences, all from 0 on."""
-        raise AssertionError
 
+    @abstractmethod
     def correction(self, size: torch.Tensor, c: float) -> torch.Tensor:
         """Return the factor for targets of these absolute values."""
-        raise AssertionError
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Map predictions and targets to losses with one feature."""

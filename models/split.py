@@ -13,6 +13,7 @@ from elektronn_tui.errors import ModelError
 
 from .node import Node, misfit
 from .shape import TaggedShape
+from .softmax import class_groups
 
 __all__ = ["FromTensor", "split"]
 
@@ -95,14 +96,11 @@ class FromTensor(Node):
         """Take over what losses ask of a prediction, as far as it holds for the piece."""
         if (activation := getattr(parent, "activation_func", None)) is not None:
             self.activation_func = activation
-        n_class, n_indep = getattr(parent, "n_class", None), getattr(parent, "n_indep", None)
-        if not isinstance(n_class, int) or not isinstance(n_indep, int):
+        if (groups := class_groups(parent)) is None:
             return
+        n_class, n_indep = groups
         if self.axis == "f":
-            size = parent.shape["f"]
-            if size != n_class * n_indep:
-                return
-            start, stop = _range(size, self.start, self.stop, self.parts)
+            start, stop = _range(n_class * n_indep, self.start, self.stop, self.parts)
             if self.strip or start % n_class or stop % n_class:
                 return
             n_indep = (stop - start) // n_class
