@@ -11,8 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from elektronn_tui.data.scaling import Scaling
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .dense import predict_dense
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node import Node
 from .plan import Plan
@@ -61,10 +63,6 @@ class Evaluation:
         Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
         were in training.
         """
-        from elektronn_tui.data.scaling import Scaling
-
-        from .dense import predict_dense
-
         return predict_dense(
             self.prediction_node,
             raw_img,

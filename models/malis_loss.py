@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from elektronn_tui.data.malis import malis_weights
 from elektronn_tui.errors import ModelError
 
 from .feeding import to_numpy
@@ -54,8 +55,6 @@ class MalisOperation(nn.Module):
         self, connected: torch.Tensor, aff_gt: torch.Tensor, seg_gt: torch.Tensor, nhood: npt.NDArray[np.int64]
     ) -> list[torch.Tensor]:
         """Return both counts (b, E, ...): constants for the gradient, computed on the CPU."""
-        from elektronn_tui.data.malis import malis_weights
-
         if nhood.shape[1] == 2:
             nhood = np.insert(nhood, 0, 0, axis=1)
         flat = connected.ndim == 4

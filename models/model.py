@@ -21,6 +21,7 @@ from .node import Node, NodeDescription
 from .patch_size import centred_geometry
 from .plan import Plan, walk
 from .roles import find_node, node_list, of_kind, unique_names
+from .storage import save_model
 
 __all__ = ["Model"]
 
@@ -302,8 +303,6 @@ class Model(Evaluation, LiveValues):
         extra : dict of str, optional
             More text to keep, found again as ``model.extra``.
         """
-        from .storage import save_model
-
         save_model(self, path, scaling=scaling, extra=extra)
 
     @property

@@ -20,6 +20,7 @@ from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node_parameters import NodeParameters
 from .plan import Plan, fitting_input_sizes, walk
 from .shape import TaggedShape
+from .timing import measure_exectimes
 from .variables import Variable
 
 __all__ = ["Node", "NodeDescription", "misfit"]
@@ -321,8 +322,6 @@ class Node(NodeParameters):
 
         Random numbers of the declared shapes are computed, an unknown size is 1. With `print_info` it is logged.
         """
-        from .timing import measure_exectimes
-
         times = measure_exectimes([self], n_samples, n_warmup)
         result = times.get(self.name, 0.0) if local else sum(times.values())
         if print_info:
