@@ -40,9 +40,11 @@ def full_precision(x: torch.Tensor) -> torch.Tensor:
 
 def labelled_targets(target: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a target of a regression in the type of `like`, 0 where it isn't known, and where it is known."""
-    target = target.to(like.dtype)
+    if not target.is_floating_point():
+        target = target.to(like.dtype)
+    # In its own type, to which the mark is rounded as the target was: half precision holds -664, not -666.
     unknown = torch.isnan(target) | torch.isclose(target, target.new_tensor(NO_LABEL))
-    return target.masked_fill(unknown, 0), ~unknown
+    return target.to(like.dtype).masked_fill(unknown, 0), ~unknown
 
 
 def per_position(weights: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:

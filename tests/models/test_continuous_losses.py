@@ -28,6 +28,7 @@ from elektronn_tui.models import (
     SobelizedLoss,
     SquaredLoss,
 )
+from elektronn_tui.models.plan import Plan
 
 EPS = 1e-5
 SIZES = {"b,f": (3, 4), "b,f,x": (3, 2, 5), "b,f,y,x": (2, 2, 3, 4), "b,f,z,y,x": (1, 2, 3, 4, 2)}
@@ -241,6 +242,18 @@ def test_full_precision_under_autocast() -> None:
     assert all(value.dtype == torch.float32 for value in values)
     values[-1].backward()
     assert torch.isfinite(first.w.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_not_known_is_so_in_half_precision_too(dtype: torch.dtype) -> None:
+    pred, target = pair("b,f")
+    nodes: list[Node] = [SquaredLoss(pred, target), AbsLoss(pred, target), GaussianNLL(pred, pred, target)]
+    values = torch.rand(SIZES["b,f"]).to(dtype)
+    known = values.clone()
+    known[0, 0], known[-1, -1] = -666.0, float("nan")
+    for node in nodes:
+        (loss,) = Plan([node]).run([values, known])
+        assert loss.max() < 10, node.title
 
 
 def test_bad_input() -> None:
