@@ -24,6 +24,22 @@ def sample_axis(node: Node, first: TaggedShape, other: TaggedShape) -> int | Non
     return None
 
 
+class _Likelihood(Node):
+    """Base of likelihoods: values like those of the first parent, of whose axes the others may lack s."""
+
+    @property
+    def _axes(self) -> tuple[int | None, ...]:
+        """For each parent, where an axis of samples must be put in."""
+        first, *others = (parent.shape for parent in self.parents)
+        return (None, *(sample_axis(self, first, other) for other in others))
+
+    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
+        """Return the shape of the first parent."""
+        for shape in parents[1:]:
+            sample_axis(self, parents[0], shape)
+        return parents[0]
+
+
 class LikelihoodOperation(nn.Module):
     """What likelihoods share: axes of samples, and the scale for what is not known."""
 
@@ -63,7 +79,7 @@ class BinaryOperation(LikelihoodOperation):
         return self.masked(loss, known, 1)
 
 
-class BinaryNLL(Node):
+class BinaryNLL(_Likelihood):
     """Negative log likelihood of yes or no, for every feature: ``s (-t log(p + EPS) - (1 - t) log(1 - p + EPS))``.
 
     Where the target is below 0 (-666, say) or NaN nothing is known: no loss. ``s`` is the number of values over that of
@@ -98,14 +114,9 @@ class BinaryNLL(Node):
     ) -> None:
         super().__init__((pred, target), name, print_repr)
         check_activation(self, pred, "the prediction", PROBABILITY)
-        operation = BinaryOperation((None, sample_axis(self, pred.shape, target.shape)))
+        operation = BinaryOperation(self._axes)
         operation.subtract_label_entropy = bool(subtract_label_entropy)
         self._build(operation)
-
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the shape of the prediction."""
-        sample_axis(self, *parents)
-        return parents[0]
 
 
 class GaussianOperation(LikelihoodOperation):
@@ -127,7 +138,7 @@ class GaussianOperation(LikelihoodOperation):
         return self.masked(loss, known)
 
 
-class GaussianNLL(Node):
+class GaussianNLL(_Likelihood):
     """Negative log likelihood of a normal distribution: ``log(2 pi) / 2 + log(sig) + ((t - mu) / sig)² / 2``.
 
     Where the target is -666 or NaN nothing is known: the loss is 0 there, and that of the others is scaled so that the
@@ -167,16 +178,9 @@ class GaussianNLL(Node):
         if not sig_is_log:
             positive = ("soft+", *PROBABILITY, "relu", "abs", "concentration", "radius")
             check_activation(self, sig, "the standard deviation", positive)
-        axes = (None, sample_axis(self, mu.shape, sig.shape), sample_axis(self, mu.shape, target.shape))
-        operation = GaussianOperation(axes)
+        operation = GaussianOperation(self._axes)
         operation.sig_is_log = bool(sig_is_log)
         self._build(operation)
-
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the shape of the mean."""
-        for shape in parents[1:]:
-            sample_axis(self, parents[0], shape)
-        return parents[0]
 
 
 class BetaOperation(LikelihoodOperation):
@@ -194,7 +198,7 @@ class BetaOperation(LikelihoodOperation):
         return self.masked(F.softplus(-c) - log_density, known)
 
 
-class BetaNLL(Node):
+class BetaNLL(_Likelihood):
     """Negative log likelihood of a beta distribution, given by its mode and concentration.
 
     With ``a = mode (c - 2) + 1`` and ``b = (1 - mode) (c - 2) + 1`` it is
@@ -227,15 +231,4 @@ class BetaNLL(Node):
         super().__init__((mode, concentration, target), name, print_repr)
         check_activation(self, mode, "the mode", PROBABILITY)
         check_activation(self, concentration, "the concentration", ("concentration", "radius"))
-        axes = (
-            None,
-            sample_axis(self, mode.shape, concentration.shape),
-            sample_axis(self, mode.shape, target.shape),
-        )
-        self._build(BetaOperation(axes))
-
-    def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
-        """Return the shape of the mode."""
-        for shape in parents[1:]:
-            sample_axis(self, parents[0], shape)
-        return parents[0]
+        self._build(BetaOperation(self._axes))
