@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreign", "make_model"]
 
+REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What constructors raise when they are called with arguments of a file that nobody wrote on purpose."""
+
 
 @dataclass
 class Foreign:
@@ -102,18 +114,12 @@ def make_node(
             node.feature_names = tuple(record.feature_names)
     except ElektronnError as error:
         raise ModelError(f"Node {record.name!r} can't be made again. {error}") from error
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError) as error:
-        raise _broken(record, error) from error
-    except (TypeError, ValueError) as error:
-        raise _broken(record, error) from error
+    except REFUSALS as error:
+        raise ModelError(
+            f"Node {record.name!r} ({record.kind}) can't be made again with the arguments that are stored "
+            f"({type(error).__name__}: {error})."
+        ) from error
     return node
-
-
-def _broken(record: NodeRecord, error: Exception) -> ModelError:
-    return ModelError(
-        f"Node {record.name!r} ({record.kind}) can't be made again with the arguments that are stored "
-        f"({type(error).__name__}: {error})."
-    )
 
 
 def _decode(value: Any, nodes: Mapping[str, Node]) -> Any:
