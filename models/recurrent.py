@@ -115,14 +115,11 @@ class Cell(Node):
         memory: Node,
         n_f: int,
         activation_func: str,
-        flatten: bool,
-        batch_normalisation: Literal[False],
-        dropout_rate: float,
         name: str,
         print_repr: bool,
         w: ParameterLike,
         b: ParameterLike,
-        unused: dict[str, Any],
+        **of_other_layers: Any,
     ) -> None:
         super().__init__((parent, memory), name, print_repr)
         title = self.title
@@ -135,20 +132,7 @@ class Cell(Node):
                 "doesn't allow; use 'tanh'."
             )
         self.activation_func = activation_func
-        if flatten:
-            raise ModelError(f"{title}: flatten would change the axes of what is fed back; flatten the input before.")
-        if batch_normalisation or any(unused[key] is not None for key in ("gamma", "mean", "std")):
-            raise ModelError(
-                f"{title}: batch normalisation would need statistics of each time step; normalise the input before, "
-                "as Perceptron(..., batch_normalisation='train') does."
-            )
-        if dropout_rate:
-            raise ModelError(
-                f"{title}: dropout would wipe the memory from step to step; drop out inputs or outputs, as "
-                "Perceptron(..., dropout_rate=0.5) does."
-            )
-        if unused["gradnet_mode"]:
-            raise ModelError(f"{title}: gradnet_mode is not available; leave it out.")
+        self._refuse(**of_other_layers)
         self.infer_shape(parent.shape, memory.shape)
         n_in = parent.shape["f"]
         shape = (self.n_f + n_in, self.gates * self.n_f)
@@ -159,6 +143,27 @@ class Cell(Node):
         missing = tuple(i for i, tag in enumerate(parent.shape.tags) if not memory.shape.hastag(tag))
         axis = parent.shape.tag2index("f")
         self._build(self.operation_class(parameters, self.n_f, activation_func, axis, missing))
+
+    def _refuse(
+        self, flatten: bool, batch_normalisation: Any, dropout_rate: float, gradnet_mode: Any, **statistics: Any
+    ) -> None:
+        """Raise for what layers can do and a step in time can't."""
+        if flatten:
+            raise ModelError(
+                f"{self.title}: flatten would change the axes of what is fed back; flatten the input before."
+            )
+        if batch_normalisation or any(value is not None for value in statistics.values()):
+            raise ModelError(
+                f"{self.title}: batch normalisation would need statistics of each time step; normalise the input "
+                "before, as Perceptron(..., batch_normalisation='train') does."
+            )
+        if dropout_rate:
+            raise ModelError(
+                f"{self.title}: dropout would wipe the memory from step to step; drop out inputs or outputs, as "
+                "Perceptron(..., dropout_rate=0.5) does."
+            )
+        if gradnet_mode:
+            raise ModelError(f"{self.title}: gradnet_mode is not available; leave it out.")
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:
         """Return the parent's shape with the memory's features."""
@@ -271,21 +276,11 @@ class GRU(Cell):
         std: None = None,
         gradnet_mode: None = None,
     ) -> None:
-        unused = {"gamma": gamma, "mean": mean, "std": std, "gradnet_mode": gradnet_mode}
         super().__init__(
-            parent,
-            memory_state,
-            n_f,
-            activation_func,
-            flatten,
-            batch_normalisation,
-            dropout_rate,
-            name,
-            print_repr,
-            w,
-            b,
-            unused,
-        )
+            parent, memory_state, n_f, activation_func, name, print_repr, w, b,
+            flatten=flatten, batch_normalisation=batch_normalisation, dropout_rate=dropout_rate,
+            gamma=gamma, mean=mean, std=std, gradnet_mode=gradnet_mode,
+        )  # fmt: skip
 
 
 class LSTM(Cell):
@@ -346,18 +341,8 @@ class LSTM(Cell):
         std: None = None,
         gradnet_mode: None = None,
     ) -> None:
-        unused = {"gamma": gamma, "mean": mean, "std": std, "gradnet_mode": gradnet_mode}
         super().__init__(
-            parent,
-            memory_states,
-            n_f,
-            activation_func,
-            flatten,
-            batch_normalisation,
-            dropout_rate,
-            name,
-            print_repr,
-            w,
-            b,
-            unused,
-        )
+            parent, memory_states, n_f, activation_func, name, print_repr, w, b,
+            flatten=flatten, batch_normalisation=batch_normalisation, dropout_rate=dropout_rate,
+            gamma=gamma, mean=mean, std=std, gradnet_mode=gradnet_mode,
+        )  # fmt: skip
