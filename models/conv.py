@@ -232,8 +232,8 @@ class Conv(Layer):
         return TaggedShape((batch, self._n_out, *sizes), shape.tags, strides, offsets, fov, centre=centre)
 
     @property
-    def pads(self) -> bool:
-        """Whether it does, by its mode."""
+    def needs_whole_image(self) -> bool:
+        """Whether it pads, by its mode."""
         return any(self._padding)
 
     def make_dual(self, parent: Node, share_w: bool = False, mfp: bool = False, **kwargs: Any) -> UpConv:

@@ -139,7 +139,7 @@ class Pad(Node):
         return result.updatecentre([m - p * s for m, p, s in zip(shape.centre, self.pad, shape.strides, strict=True)])
 
     @property
-    def pads(self) -> bool:
+    def needs_whole_image(self) -> bool:
         """Whether there is something to put on."""
         return any(self.pad)
 

@@ -81,7 +81,8 @@ def predict_dense(
     """Return the output of `node` at every voxel of an image where its field of view fits in.
 
     The values don't depend on the tiles. In a network whose output is strided, the runs for all shifts of the input are
-    interleaved. A network that pads inside (``conv_mode='same'``) sees the whole image at once.
+    interleaved. A network that pads inside (``conv_mode='same'``), or looks everywhere at once (group normalisation),
+    sees the whole image in one run.
 
     Parameters
     ----------
@@ -205,11 +206,12 @@ def _tiling(node: Node, source: Node, plan: Plan, size: Position, patch_shape: S
     steps = [int(s) for s in strides]
     places = [sorted({int(o) for o in column}) for column in node.shape.mfp_offsets.T]
     shifts = [_missing(own, s) for own, s in zip(places, steps, strict=True)]
-    whole = any(other.pads for other in plan.nodes)
+    whole = any(other.needs_whole_image for other in plan.nodes)
     if whole:
         if patch_shape is not None:
             raise ModelError(
-                f"{node.title}: the network pads inside and so must see the whole image; leave patch_shape out."
+                f"{node.title}: the network pads inside or looks everywhere at once, so it must see the whole "
+                "image; leave patch_shape out."
             )
         least = [max(n - max(own), 1) for n, own in zip(size, shifts, strict=True)]
         patch = tuple(_fitting(source, plan, tag, n) for tag, n in zip(tags, least, strict=True))

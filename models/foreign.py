@@ -17,6 +17,9 @@ from .shape import TaggedShape
 
 __all__ = ["ApplyFunc", "Module"]
 
+GLOBAL = (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm, nn.MultiheadAttention)
+"""Modules whose every output depends on all voxels of the image that they are given."""
+
 
 class _Foreign(Node):
     """Base: the shape is found by running the code."""
@@ -211,13 +214,13 @@ class _Foreign(Node):
         return changed.pop() if len(changed) == 1 else None
 
     @property
-    def pads(self) -> bool:
-        """Whether an output's window begins before the first voxel, or a module within it says that it pads."""
+    def needs_whole_image(self) -> bool:
+        """Whether an output's window begins before the first voxel, or a module within pads or looks at all voxels."""
         geometries = self.__dict__.get("_geometry", {}).values()
         windows = [window for found in geometries for window in found.windows or () if window is not None]
         if any(first < (width - 1) / 2 - 1e-6 for width, first in windows):
             return True
-        return any(_has_padding(module) for module in self.operation.modules())
+        return any(isinstance(module, GLOBAL) or _has_padding(module) for module in self.operation.modules())
 
     @property
     def computational_cost(self) -> int:

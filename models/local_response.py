@@ -133,8 +133,8 @@ class LRN(Node):
         return TaggedShape(shape.shape, shape.tags, shape.strides, shape.mfp_offsets, fov, centre=shape.centre)
 
     @property
-    def pads(self) -> bool:
-        """Whether the window lies in space: then it does."""
+    def needs_whole_image(self) -> bool:
+        """Whether the window lies in space: then it pads."""
         return self.mode == "spatial" and max(self.filter_shape) > 1
 
     @property

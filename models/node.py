@@ -177,8 +177,8 @@ class Node(NodeParameters):
         return False
 
     @property
-    def pads(self) -> bool:
-        """Whether outputs at the borders see more than there is: its values then depend on where an image is cut."""
+    def needs_whole_image(self) -> bool:
+        """Whether its values depend on where an image is cut: it pads, or each output sees all that there is."""
         return False
 
     def fitted_shape(self, size: Sequence[int]) -> TaggedShape:

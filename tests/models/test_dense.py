@@ -163,12 +163,15 @@ def test_network_that_pads_sees_the_whole_image() -> None:
         lambda node: Pad(Conv(node, 3, (3, 3)), (1, 1)),
         lambda node: Conv(node, 3, (3, 3), conv_mode="same"),
         lambda node: Module(node, torch.nn.Conv2d(3, 3, 3, padding=1)),
+        lambda node: Module(node, torch.nn.GroupNorm(3, 3)),
         lambda node: ApplyFunc(node, torch.nn.functional.avg_pool2d, (3, 1, 1)),
     ],
-    ids=["LRN", "Pad", "Conv", "Module", "ApplyFunc"],
+    ids=["LRN", "Pad", "Conv", "Module", "GroupNorm", "ApplyFunc"],
 )
 @pytest.mark.parametrize("before", [lambda node: node, lambda node: UpConv(Pool(node, (2, 2)), 3, (2, 2))])
-def test_whatever_pads_sees_the_whole_image(padding: Callable[[Node], Node], before: Callable[[Node], Node]) -> None:
+def test_what_depends_on_cuts_sees_the_whole_image(
+    padding: Callable[[Node], Node], before: Callable[[Node], Node]
+) -> None:
     raw = source(8, 8, n_f=3)
     model = Model(input_node=raw, prediction_node=padding(before(raw)))
     image = picture(3, 12, 12)
