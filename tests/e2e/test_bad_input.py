@@ -100,7 +100,7 @@ def refused(home: Path, *arguments: str) -> str:
         ("    return Model", "    Model", "broken.py: model: the function returned NoneType; it must return a Model"),
         ("steps=1_000_000", "schedules={'lrr': StepDecay(0.5)}", "broken.py: schedules: no control is called 'lrr'"),
         ("steps=1_000_000", "class_weights=(0, 0)", "class_weights, for nll: [0.0, 0.0] is 0 everywhere"),
-        ("out, 2, ", "out, 1, ", "line 11: MultinoulliNLL 'nll' (class ids) needs 2 classes at least"),
+        ("out, 2, ", "out, 1, ", "line 11: MultinoulliNLL 'nll' needs 2 classes at least"),
     ],
 )
 def test_a_broken_experiment_is_refused_in_one_line(home: Path, folder: Path, old: str, new: str, said: str):
@@ -243,7 +243,8 @@ def test_data_that_go_away_halt_the_training_until_they_are_back(home: Path, tmp
     entry = start(tmp_path, "data.in_memory=false")
     try:
         (tmp_path / "volume.h5").write_bytes(whole[:3000])
-        run("exec", "live", "[p.raw.close() or p.target.close() for p in trainer.patches.pairs]")
+        closed = run("exec", "live", "[p.raw.close() or p.target.close() for p in trainer.supply.pairs]")
+        assert closed.returncode == 0, closed.stderr
         wait_until(lambda: state(entry) == "halted", "halting")
         assert "volume.h5" in status(entry).status.reason
         (tmp_path / "volume.h5").write_bytes(whole)

@@ -56,8 +56,10 @@ def test_channels_last_equals_contiguous(name: str, n_in: int) -> None:
         (y * weights).sum().backward()
         assert x.grad is not None
         results.append([y.detach(), x.grad, *(p.grad.clone() for p in operation.parameters() if p.grad is not None)])
+    # Normalised, one weight per feature has no effect on the result: what is left of its gradient is rounding.
+    tolerance = 1e-3 if "norm" in name else 1e-4
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=tolerance)
 
 
 UP: dict[str, dict[str, Any]] = {
