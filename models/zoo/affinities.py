@@ -44,9 +44,9 @@ def create_model() -> Model:
     coarse = residual(Pool(middle, half), 32)
     up = residual(Add(middle, UpConv(coarse, 20, half)), 20)
     up = residual(Add(fine, UpConv(up, 12, half)), 12)
-    scores = Conv(up, 2 * edges, (1, 1, 1), activation_func="lin", name="scores")
+    logits = Conv(up, 2 * edges, (1, 1, 1), activation_func="lin", name="logits")
 
-    affinity = Softmax(scores, n_indep=edges, name="affinity")
+    affinity = Softmax(logits, n_indep=edges, name="affinity")
     target = Input_like(affinity, override_f=edges, dtype="int64", name="target")
     # Most neighbours belong together: what counts are the few that don't.
     nll = MultinoulliNLL(affinity, target, target_is_sparse=True, class_weights=[3.0, 1.0] * edges, name="nll")

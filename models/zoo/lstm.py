@@ -31,8 +31,8 @@ def create_model() -> Model:
     lstm = LSTM(first, start, 500)
     last = Scan(lstm, in_memory=start, in_iterate=chords, in_iterate_0=first, last_only=True)
 
-    scores = Perceptron(last, 2 * PIANO_NOTES, "lin", name="scores")
-    notes = Softmax(scores, n_indep=PIANO_NOTES, name="notes")
+    logits = Perceptron(last, 2 * PIANO_NOTES, "lin", name="logits")
+    notes = Softmax(logits, n_indep=PIANO_NOTES, name="notes")
 
     target = Input_like(notes, override_f=PIANO_NOTES, dtype="int64", name="target")
     weights = [0.2, 1.8] * PIANO_NOTES  # silent, sounding
@@ -62,3 +62,6 @@ experiment = Experiment(
     checkpoint_every=1000,
     preview_every=0,
 )
+
+if __name__ == "__main__":
+    print(experiment.describe())

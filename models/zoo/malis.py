@@ -48,9 +48,9 @@ def create_model() -> Model:
     coarse = residual(Pool(middle, half), 32)
     up = residual(Add(middle, UpConv(coarse, 20, half)), 20)
     up = residual(Add(fine, UpConv(up, 12, half)), 12)
-    scores = Conv(up, 2 * edges, (1, 1, 1), activation_func="lin", name="scores")
+    logits = Conv(up, 2 * edges, (1, 1, 1), activation_func="lin", name="logits")
 
-    affinity = Softmax(scores, n_indep=edges, name="affinity")
+    affinity = Softmax(logits, n_indep=edges, name="affinity")
     # Behind the affinities come the ids of the cells, of which MALIS counts the pairs of voxels.
     target = Input_like(affinity, override_f=edges + 1, dtype="int64", name="target")
     edge, cell = split(target, "f", edges, name=["edge", "cell"])

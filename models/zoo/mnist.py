@@ -26,9 +26,9 @@ def create_model() -> Model:
     out = Conv(raw, 12, (3, 3), (2, 2), batch_normalisation="train")
     out = Conv(out, 36, (3, 3), (2, 2), batch_normalisation="train")
     out = Conv(out, 64, (3, 3), (1, 1), batch_normalisation="train")
-    scores = Perceptron(Perceptron(out, 200, flatten=True), 10, activation_func="lin")
+    logits = Perceptron(Perceptron(out, 200, flatten=True), 10, activation_func="lin")
 
-    digit = Softmax(scores)
+    digit = Softmax(logits)
     target = Input_like(digit, override_f=1, dtype="int64", name="target")
     nll = MultinoulliNLL(digit, target, target_is_sparse=True, name="nll_")
     loss = AggregateLoss([nll], name="loss")

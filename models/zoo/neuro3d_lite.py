@@ -31,10 +31,11 @@ def create_model() -> Model:
     out = Conv(out, 200, (1, 3, 3))
     out = Conv(out, 200, (1, 1, 1))
 
-    scores = Conv(out, 2, (1, 1, 1), activation_func="lin")
-    barrier = Softmax(scores)
+    logits = Conv(out, 2, (1, 1, 1), activation_func="lin")
+    barrier = Softmax(logits)
     target = Input_like(barrier, override_f=1, dtype="int64", name="target")
-    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, name="nll")
+    # One voxel in twenty is a barrier: without weights "never" would be a good answer for a long while.
+    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, class_weights=[1.0, 5.0], name="nll")
     loss = AggregateLoss([nll], name="loss")
     errors = Errors(barrier, target, target_is_sparse=True, name="errors")
     return Model(
@@ -53,11 +54,10 @@ experiment = Experiment(
     data=VolumeData(
         demo_shape=(32, 336, 224), demo_anisotropic=True, target="boundaries", valid_slices=140, valid_axis="y"
     ),
-    optimiser=Optimiser("AdamW", lr=5e-4, betas=(0.9, 0.999), weight_decay=5e-5),
+    optimiser=Optimiser("AdamW", lr=5e-4, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=1_000_000,
     max_runtime=7 * 24 * 3600,
-    batch_size=1,
     warp=0.5,
     warp_args=Warp(perspective=0.1),
     grey=1.0,

@@ -24,8 +24,8 @@ def create_model() -> Model:
 
     hidden = Perceptron(Perceptron(Perceptron(chords, 700), 500), 300)
 
-    scores = Perceptron(hidden, 2 * PIANO_NOTES, "lin", name="scores")
-    notes = Softmax(scores, n_indep=PIANO_NOTES, name="notes")
+    logits = Perceptron(hidden, 2 * PIANO_NOTES, "lin", name="logits")
+    notes = Softmax(logits, n_indep=PIANO_NOTES, name="notes")
 
     target = Input_like(notes, override_f=PIANO_NOTES, dtype="int64", name="target")
     weights = [0.2, 1.8] * PIANO_NOTES  # silent, sounding
@@ -55,3 +55,6 @@ experiment = Experiment(
     checkpoint_every=1000,
     preview_every=0,
 )
+
+if __name__ == "__main__":
+    print(experiment.describe())

@@ -73,7 +73,6 @@ experiment = Experiment(
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=800_000,
     max_runtime=4 * 24 * 3600,
-    batch_size=1,
     warp=0.4,
     grey=0.5,
     grey_args=Grey(),

@@ -39,10 +39,11 @@ def create_model() -> Model:
     up = UpConvMerge(level0, up, 128)
     out = Conv(Conv(up, 64, cube), 64, cube)
 
-    scores = Conv(out, 2, (1, 1, 1), activation_func="lin", name="barr")
-    barrier = Softmax(scores)
+    logits = Conv(out, 2, (1, 1, 1), activation_func="lin", name="barr")
+    barrier = Softmax(logits)
     target = Input_like(barrier, override_f=1, dtype="int64", name="target")
-    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, name="nll_barr")
+    # One voxel in twenty is a barrier: without weights "never" would be a good answer for a long while.
+    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, class_weights=[1.0, 5.0], name="nll_barr")
     loss = AggregateLoss([nll], name="loss")
     errors = Errors(barrier, target, target_is_sparse=True, name="errors")
     return Model(
@@ -58,11 +59,10 @@ experiment = Experiment(
     name="unet3d",
     model=create_model,
     data=VolumeData(demo_shape=(120, 280, 148), target="boundaries", valid_slices=120, valid_axis="y"),
-    optimiser=Optimiser("AdamW", lr=5e-4, betas=(0.9, 0.999), weight_decay=5e-5),
+    optimiser=Optimiser("AdamW", lr=5e-4, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=1_000_000,
     max_runtime=14 * 24 * 3600,
-    batch_size=1,
     warp=0.5,
     warp_args=Warp(perspective=0.1),
     grey=1.0,

@@ -55,6 +55,5 @@ experiment = Experiment(
     preview_every=250,
 )
 
-
 if __name__ == "__main__":
     print(experiment.describe())

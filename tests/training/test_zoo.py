@@ -108,6 +108,24 @@ def test_every_example_has_a_summary_that_fits_a_line() -> None:
         assert len(example.summary) <= 120
 
 
+@pytest.mark.parametrize("name", ["neuro3d", "neuro3d_lite", "unet3d", "unet3d_lite", "unet3d_litelite"])
+def test_barriers_weigh_more_than_the_rest(name: str) -> None:
+    model = load_experiment(name).model()  # type: ignore[operator]
+    (loss,) = (node for node in model.nodes.values() if type(node).__name__ == "MultinoulliNLL")
+    rest, barrier = loss.class_weights
+    # They are 4 to 6 % of the voxels: a network that never finds one must not have the least loss for it.
+    assert 0.04 * barrier > 0.15 * rest
+
+
+@pytest.mark.parametrize("name", sorted(examples()))
+def test_an_example_says_what_it_does_when_it_is_run(name: str) -> None:
+    assert (
+        examples()[name]
+        .path.read_text(encoding="utf-8")
+        .endswith('\n\nif __name__ == "__main__":\n    print(experiment.describe())\n')
+    )
+
+
 def test_an_example_can_be_run_as_a_file() -> None:
     path = examples()["mnist"].path
     ran = subprocess.run(
