@@ -63,9 +63,9 @@ class Control:
         """Return what is allowed, as words that follow "it must be"."""
         bounds = []
         if self.minimum is not None:
-            bounds.append(f"{'>' if self.exclusive_minimum else '≥'} {self.minimum:g}")
+            bounds.append(f"{'>' if self.exclusive_minimum else '≥'} {self.minimum:.15g}")
         if self.maximum is not None:
-            bounds.append(f"≤ {self.maximum:g}")
+            bounds.append(f"≤ {self.maximum:.15g}")
         within = " and ".join(bounds)
         if self.type == "choice":
             words = "one of " + ", ".join(self.choices)
@@ -74,10 +74,11 @@ class Control:
         elif self.type == "text":
             words = "text"
         elif self.type == "floats":
-            words = f"{self.length if self.length is not None else 'one or more'} numbers"
-            words += ", each " + within if within else ""
+            count = "one or more" if self.length is None else "one" if self.length == 1 else str(self.length)
+            words = f"{count} number{'s' * (count != 'one')}"
+            words += ("," if count == "one" else ", each") + " " + within if within else ""
         elif within:
-            words = ("a whole number " if self.type == "int" else "") + within
+            words = f"a {'whole ' * (self.type == 'int')}number {within}"
         else:
             words = "a whole number" if self.type == "int" else "a finite number"
         return words + (", or none" if self.optional else "")

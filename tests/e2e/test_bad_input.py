@@ -113,7 +113,7 @@ def test_a_broken_experiment_is_refused_in_one_line(home: Path, folder: Path, ol
     [
         ("stepps=1", "tiny.py, with stepps=1: stepps: there is no such setting. Did you mean 'steps'?"),
         ("data.pat=x", "data.pat: VolumeData has no such setting. Did you mean 'path'?"),
-        ("lr=-1", "optimiser.lr: -1 is not allowed; it must be > 0"),
+        ("lr=-1", "optimiser.lr: -1 is not allowed; it must be a number > 0"),
         ("conv.dropout_rate=0.5", "no such setting or control. Controls of this network: nll.class_weights"),
         ("nll.class_weight=1,2", "Did you mean 'nll.class_weights'?"),
         ("nll.class_weights=1,2,3", "nll.class_weights: 1,2,3 is not allowed; it must be 2 numbers, each ≥ 0"),

@@ -93,7 +93,7 @@ def test_what_a_statement_raises_is_its_answer_and_no_frame_of_ours(loop: FakeLo
 
 
 def test_what_this_package_refuses_is_said_in_a_line(loop: FakeLoop) -> None:
-    refused = "ControlError: lr: -1 is not allowed; it must be ≥ 0 and ≤ 10"
+    refused = "ControlError: lr: -1 is not allowed; it must be a number ≥ 0 and ≤ 10"
     assert run(loop, "session.controls.set('lr', -1)").error.splitlines() == [refused]
     lines = run(loop, "def f():\n    session.controls.set('lr', -1)\nf()").error.splitlines()
     assert [line.strip() for line in lines if "File" not in line] == ["f()", "session.controls.set('lr', -1)", refused]

@@ -22,7 +22,17 @@ class Store:
 
 @pytest.fixture
 def store():
-    return Store(lr=1e-3, batch_size=1, frozen=False, on_nan="pause", mixing=(0.5, 0.5), note="", rate=None)
+    return Store(
+        lr=1e-3,
+        batch_size=1,
+        frozen=False,
+        on_nan="pause",
+        mixing=(0.5, 0.5),
+        note="",
+        betas=(0.9, 0.999),
+        weights=(1.0,),
+        rate=None,
+    )
 
 
 @pytest.fixture
@@ -34,6 +44,8 @@ def controls(store):
     controls.add(store.control("on_nan", "choice", choices=("pause", "rollback", "stop")))
     controls.add(store.control("mixing", "floats", minimum=0, length=2))
     controls.add(store.control("note", "text"))
+    controls.add(store.control("betas", "floats", minimum=0, maximum=0.9999999, length=2))
+    controls.add(store.control("weights", "floats", minimum=0, length=1))
     controls.add(store.control("rate", "float", optional=True, minimum=0, maximum=1))
     return controls
 
@@ -66,14 +78,14 @@ def test_parse_gives_the_control_s_type(controls, name, given, typed):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("lr", -1, "lr: -1 is not allowed; it must be > 0"),
-        ("lr", "0", "lr: 0 is not allowed; it must be > 0"),
-        ("lr", "fast", "lr: fast is not allowed; it must be > 0"),
+        ("lr", -1, "lr: -1 is not allowed; it must be a number > 0"),
+        ("lr", "0", "lr: 0 is not allowed; it must be a number > 0"),
+        ("lr", "fast", "lr: fast is not allowed; it must be a number > 0"),
         ("lr", "nan", "lr: nan is not allowed; it must be finite"),
         ("lr", math.inf, "lr: inf is not allowed; it must be finite"),
-        ("lr", True, "lr: True is not allowed; it must be > 0"),
-        ("lr", "", "lr: an empty text is not allowed; it must be > 0"),
-        ("lr", None, "lr: None is not allowed; it must be > 0"),
+        ("lr", True, "lr: True is not allowed; it must be a number > 0"),
+        ("lr", "", "lr: an empty text is not allowed; it must be a number > 0"),
+        ("lr", None, "lr: None is not allowed; it must be a number > 0"),
         ("batch_size", "1.5", "batch_size: 1.5 is not allowed; it must be a whole number ≥ 1 and ≤ 64"),
         ("batch_size", 65, "batch_size: 65 is not allowed; it must be a whole number ≥ 1 and ≤ 64"),
         ("batch_size", 10**400, "it must be a whole number ≥ 1 and ≤ 64"),
@@ -84,7 +96,9 @@ def test_parse_gives_the_control_s_type(controls, name, given, typed):
         ("mixing", "1,-1", "mixing: 1,-1 is not allowed; it must be 2 numbers, each ≥ 0"),
         ("mixing", "1,x", "mixing: 1,x is not allowed"),
         ("note", 3, "note: 3 is not allowed; it must be text"),
-        ("rate", 2, "rate: 2 is not allowed; it must be ≥ 0 and ≤ 1, or none"),
+        ("rate", 2, "rate: 2 is not allowed; it must be a number ≥ 0 and ≤ 1, or none"),
+        ("betas", "0.9,1", "betas: 0.9,1 is not allowed; it must be 2 numbers, each ≥ 0 and ≤ 0.9999999"),
+        ("weights", "1,2", "weights: 1,2 is not allowed; it must be one number, ≥ 0"),
         ("l_r", 1, "no control is called 'l_r'. Did you mean 'lr'?"),
     ],
 )

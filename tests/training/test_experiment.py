@@ -58,7 +58,7 @@ def test_defaults_fill_what_is_not_given():
         (lambda: experiment(steps=2.5), "steps: 2.5 is not allowed; it must be a whole number ≥ 1"),
         (lambda: experiment(steps="many"), "steps: the text 'many' is not allowed; it must be a whole number ≥ 1"),
         (lambda: experiment(batch_size=None), "batch_size: None is not allowed; it must be a whole number ≥ 1"),
-        (lambda: experiment(warp=1.5), "warp: 1.5 is not allowed; it must be ≥ 0 and ≤ 1"),
+        (lambda: experiment(warp=1.5), "warp: 1.5 is not allowed; it must be a number ≥ 0 and ≤ 1"),
         (lambda: experiment(on_nan="puase"), "Did you mean 'pause'?"),
         (lambda: experiment(max_runtime=math.inf), "max_runtime: inf is not allowed; it must be finite"),
         (lambda: experiment(schedules=[0.5]), "it must be a dictionary such as {'lr': StepDecay(0.995)}"),
@@ -72,7 +72,7 @@ def test_defaults_fill_what_is_not_given():
         (lambda: Experiment(model=3, data=DemoData()), "model: 3 is not allowed; it must be a function () -> Model"),
         (lambda: Experiment(model=factory, data=DemoData), "it must be DemoData(...) or VolumeData(...)"),
         (lambda: Optimiser("Adan"), "Did you mean 'Adam'?"),
-        (lambda: Optimiser(lr=-1), "optimiser.lr: -1 is not allowed; it must be > 0"),
+        (lambda: Optimiser(lr=-1), "optimiser.lr: -1 is not allowed; it must be a number > 0"),
         (lambda: Optimiser(betas=(0.9,)), "optimiser.betas: (0.9,) is not allowed; it must be 2 numbers"),
         (lambda: Optimiser(learning_rate=1), "Optimiser has no setting 'learning_rate'"),
         (lambda: DemoData(shape=(64, 64)), "data.shape: (64, 64) is not allowed; it must be 3 whole numbers ≥ 16"),
@@ -163,7 +163,7 @@ def test_wrong_overrides_name_file_field_and_value(write, override, message):
         ),
         (
             "from elektronn_tui.training.experiment import Optimiser\n\nOptimiser(lr=0)\n",
-            "mine.py, line 3: optimiser.lr: 0 is not allowed; it must be > 0",
+            "mine.py, line 3: optimiser.lr: 0 is not allowed; it must be a number > 0",
         ),
         (
             "from elektronn_tui.training.experiment import Experiment, VolumeData\n"

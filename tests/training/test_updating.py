@@ -214,7 +214,7 @@ def test_multipliers_are_controls_that_schedules_may_drive(make_session, make_ex
     )
     trainer.run()
     assert used == [[0.005, 0.01], [0.005, 0.01], [0.01], [0.01]]
-    with pytest.raises(ControlError, match=r"lr_scale.conv2: -1 is not allowed; it must be ≥ 0"):
+    with pytest.raises(ControlError, match=r"lr_scale.conv2: -1 is not allowed; it must be a number ≥ 0"):
         session.controls.set("lr_scale.conv2", -1)
 
 
