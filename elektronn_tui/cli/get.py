@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from . import DONE
-from .output import add_json, format_value, print_json, print_table
+from .output import add_json, print_json, print_table
 from .session import add_session, connect
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ def _document(info: ControlInfo) -> dict[str, object]:
 
 
 def _cells(info: ControlInfo, *, in_short: bool) -> tuple[str, ...]:
-    shown = info.value
-    if in_short and isinstance(shown, (list, tuple)) and len(shown) > FEW:
-        text = f"{format_value(shown[:FEW])}, … ({len(shown)} numbers)"
+    from elektronn_tui.session.journal import shown
+
+    value = info.value
+    if in_short and isinstance(value, (list, tuple)) and len(value) > FEW:
+        text = f"{shown(value[:FEW])}, … ({len(value)} numbers)"
     else:
-        text = format_value(shown)
+        text = shown(value)
     notes = [f"{info.schedule}{' (pinned)' if info.pinned else ''}"] if info.schedule else []
     if info.edits:
         notes.append(f"✎ {info.edits} {'edit' if info.edits == 1 else 'edits'}")

@@ -50,21 +50,6 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> No
         print_line("  ".join([*cells, row[-1]]).rstrip())
 
 
-def format_value(value: Any) -> str:
-    """Return a control's value as a person writes it."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "on" if value else "off"
-        case float():
-            return f"{value:.6g}"
-        case list() | tuple():
-            return ", ".join(format_value(item) for item in value)
-        case _:
-            return str(value)
-
-
 def format_seconds(seconds: float | None) -> str:
     """Return a duration in the two units that matter."""
     if seconds is None or not math.isfinite(seconds):

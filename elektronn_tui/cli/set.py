@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import DONE, USAGE
-from .output import add_json, format_value, print_json, print_line, warn
+from .output import add_json, print_json, print_line, warn
 from .session import add_session, connect
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def print_receipts(receipts: Iterable[Receipt], *, as_json: bool) -> None:
     if as_json:
         print_json([{"control": r.control, "old": r.old, "new": r.new, "step": r.step} for r in receipts])
         return
+    from elektronn_tui.session.journal import shown
+
     for r in receipts:
         schedule = f", schedule {r.schedule}" if r.schedule else ""
-        print_line(f"{r.control} {format_value(r.old)} → {format_value(r.new)}, applied at step {r.step}{schedule}")
+        print_line(f"{r.control} {shown(r.old)} → {shown(r.new)}, applied at step {r.step}{schedule}")
