@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-__all__ = ["format_number", "format_time", "log_ticks", "number_ticks", "snap", "time_ticks"]
+__all__ = ["format_number", "format_time", "log_ticks", "number_ticks", "snap", "step_ticks", "time_ticks"]
 
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _TIME_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
@@ -44,11 +44,11 @@ def snap(low: float, high: float, count: int) -> tuple[float, float]:
     return math.floor(low / half + 1e-9) * half, math.ceil(high / half - 1e-9) * half
 
 
-def number_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
-    """Round ticks in a linear range, as (value, label)."""
+def number_ticks(low: float, high: float, count: int, least: float = 0.0) -> list[tuple[float, str]]:
+    """Round ticks in a linear range, at least `least` apart, as (value, label)."""
     if not high > low:
         return [(low, format_number(low))]
-    step = _round_step(high - low, count)
+    step = max(_round_step(high - low, count), least)
     first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
     values = [number * step for number in range(first, last + 1)]
     largest = max((abs(value) for value in values), default=0.0)
@@ -58,6 +58,11 @@ def number_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]
     if exponent < -5:
         return [(value, format_number(value, 4)) for value in values]
     return [(value, f"{value + 0.0:.{max(-exponent, 0)}f}") for value in values]
+
+
+def step_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
+    """Round ticks in a range of steps, as (value, label): there is nothing between two steps."""
+    return number_ticks(low, high, count, least=1.0)
 
 
 def log_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:

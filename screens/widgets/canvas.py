@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from .axes import format_number, log_ticks, number_ticks, snap, time_ticks
+from .axes import format_number, log_ticks, number_ticks, snap, step_ticks, time_ticks
 from .series import Look, Mark, Series
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _ranges(
         x_low, x_high = x_low - 1, x_high + 1
     # The range grows in jumps: a curve that gets longer then changes only at its end.
     x_low, x_high = snap(0.0 if 0 <= x_low < 0.1 * x_high else x_low, x_high, x_count)
-    ticks = time_ticks if look.x_axis == "time" else number_ticks
+    ticks = time_ticks if look.x_axis == "time" else step_ticks
     frame = raster.Frame(plot_width, plot_height, (x_low, x_high), (y_low, y_high), (1, 1) if look.ascii else (2, 4))
     return frame, y_ticks, ticks(x_low, x_high, x_count), axis_rows, gutter
 

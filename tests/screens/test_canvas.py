@@ -17,6 +17,7 @@ from elektronn_tui.screens.widgets.axes import (
     log_ticks,
     number_ticks,
     snap,
+    step_ticks,
     time_ticks,
 )
 from elektronn_tui.screens.widgets.canvas import draw
@@ -204,6 +205,13 @@ def test_snap_contains_the_data(low: float, span: float, count: int) -> None:
     assert new_low <= low + 1e-6 * max(span, 1)
     assert new_high >= low + span - 1e-6 * max(span, 1)
     assert new_low < new_high
+
+
+def test_no_tick_lies_between_two_steps() -> None:
+    assert [label for _, label in step_ticks(1, 3.5, 6)] == ["1", "2", "3"]
+    assert step_ticks(0, 20000, 4) == number_ticks(0, 20000, 4)
+    axis = text([Series("a", np.arange(1, 4), np.arange(3))], 100, 20)[-1]
+    assert axis.split() == ["1", "2", "3"]
 
 
 def test_labels() -> None:
