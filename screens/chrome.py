@@ -128,11 +128,9 @@ class StatusLine(Line):
 
 def _throughput(state: SessionState) -> list[tuple[int, Sequence[Piece]]]:
     """Return voxels or pixels a second; nothing where the input is not of space."""
-    inputs = [node.tags for node in state.graph if node.role == "input" and node.tags]
-    extent = max((sum(tag in tags.split(",") for tag in "zyx") for tags in inputs), default=3)
-    if not extent:
+    if not state.extent:
         return []
-    unit = " MVx/s" if extent == 3 else " MPx/s"
+    unit = " MVx/s" if state.extent == 3 else " MPx/s"
     return [(6, ((f"{state.status.voxel_rate / 1e6:.1f}", ""), (unit, "dim")))]
 
 

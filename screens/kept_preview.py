@@ -24,6 +24,7 @@ class _Layout(msgspec.Struct, frozen=True):
     depth: int
     size: tuple[int, int]
     gap: int
+    along: str = "z"
 
 
 def newest_preview(run_dir: Path) -> Path | None:
@@ -50,6 +51,7 @@ def preview_info(path: Path) -> PreviewInfo:
         count=1,
         step=_step_of(path),
         depth=layout.depth,
+        along=layout.along,
         height=height,
         width=width,
         captions=layout.captions,

@@ -79,6 +79,12 @@ class SessionState:
         """Whether the session runs, as far as is known."""
         return self.link != "ended" and self.status.state in LIVE_STATES
 
+    @property
+    def extent(self) -> int:
+        """Axes of space that the input has; 3 as long as it is not known."""
+        inputs = [node.tags for node in self.graph if node.role == "input" and node.tags]
+        return max((sum(tag in tags.split(",") for tag in "zyx") for tags in inputs), default=3)
+
 
 def after_snapshot(state: SessionState, snapshot: Snapshot) -> SessionState:
     """Return the state that a snapshot describes; nothing of the old one but the link's text is kept."""

@@ -148,7 +148,8 @@ class PreviewInfo(Message, frozen=True, kw_only=True):
 
     count: int
     step: int
-    depth: int  # z slices
+    depth: int  # slices
+    along: str = "z"  # what the slices lie along: "z", or "image" where each is an image of its own
     height: int = 0  # of a slice, voxels; 0: not known
     width: int = 0
     captions: tuple[str, ...] = ()

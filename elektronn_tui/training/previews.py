@@ -59,6 +59,8 @@ class Preview:
         In raw voxels.
     """
 
+    along = "z"
+
     def __init__(
         self,
         model: Model,
@@ -125,6 +127,8 @@ class Reconstructions:
         Returns the context in which the network computes.
     """
 
+    along = "image"
+
     def __init__(
         self,
         model: Model,
@@ -161,13 +165,14 @@ class Reconstructions:
         return _grey(self._examples.unscaled(images)[:, 0])
 
 
-def preview_info(step: int, volumes: dict[str, Grey]) -> PreviewInfo:
+def preview_info(step: int, volumes: dict[str, Grey], along: str) -> PreviewInfo:
     """Return what clients are told of a preview."""
-    return PreviewInfo(count=0, step=step, depth=len(next(iter(volumes.values()))), captions=tuple(volumes))
+    depth = len(next(iter(volumes.values())))
+    return PreviewInfo(count=0, step=step, depth=depth, along=along, captions=tuple(volumes))
 
 
-def write_png(path: Path, volumes: dict[str, Grey]) -> None:
-    """Write some z slices of volumes of one shape as one picture: a row a slice, a column a volume.
+def write_png(path: Path, volumes: dict[str, Grey], along: str = "z") -> None:
+    """Write some slices of volumes of one shape as one picture: a row a slice, a column a volume.
 
     The text chunk "elektronn" of the file says in JSON what lies where.
     """
@@ -185,7 +190,14 @@ def write_png(path: Path, volumes: dict[str, Grey]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     height, width = next(iter(volumes.values())).shape[1:]
-    layout = {"captions": list(volumes), "slices": slices, "depth": depth, "size": [height, width], "gap": PNG_GAP}
+    layout = {
+        "captions": list(volumes),
+        "slices": slices,
+        "depth": depth,
+        "along": along,
+        "size": [height, width],
+        "gap": PNG_GAP,
+    }
     chunk = PngImagePlugin.PngInfo()
     chunk.add_text("elektronn", json.dumps(layout))
     Image.fromarray(np.vstack(rows[:-1])).save(temporary, format="PNG", pnginfo=chunk)

@@ -276,9 +276,9 @@ class Trainer:
             return
         try:
             with self._phase("predicting the preview"), self.updater.averaging.applied():
-                volumes = self._preview()
-                self.session.add_preview(preview_info(self.step, volumes), volumes)
-                write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes)
+                volumes, along = self._preview(), self._preview.along
+                self.session.add_preview(preview_info(self.step, volumes, along), volumes)
+                write_png(Path(self.session.run_dir) / "previews" / f"step-{self.step:09d}.png", volumes, along)
         except (ElektronnError, RuntimeError, ValueError, OSError) as error:
             self.session.logger.error("the preview failed: %s", error, exc_info=error)
 

@@ -186,7 +186,8 @@ class PreviewPane(Pane):
     def _draw(self, preview: Preview, zoom: float) -> None:
         import numpy as np
 
-        place = f"z {preview.z + 1}/{preview.depth}  " if preview.depth > 1 else ""
+        along = self.state.preview.along if self.state.preview is not None else "z"
+        place = f"{along} {preview.z + 1}/{preview.depth}  " if preview.depth > 1 else ""
         self.set_title(f"{place}step {count(preview.step)}{self._part(preview, zoom)}")
         self.query_one(ImageView).show(
             *(
@@ -201,5 +202,5 @@ class PreviewPane(Pane):
         if preview.window is None or info is None:
             return ""
         _, _, height, width = preview.window
-        whole = f"{info.height}×{info.width} voxels"
+        whole = f"{info.height}×{info.width} {'voxels' if self.state.extent == 3 else 'pixels'}"
         return f"  {whole}" if zoom == 1 else f"  ×{zoom:.1f}  {height}×{width} of {whole}"

@@ -22,7 +22,7 @@ def volumes() -> dict[str, np.ndarray]:
 @pytest.fixture
 def path(tmp_path: Path, volumes: dict[str, np.ndarray]) -> Path:
     for step in (20, 100):
-        write_png(tmp_path / "previews" / f"step-{step:09d}.png", volumes)
+        write_png(tmp_path / "previews" / f"step-{step:09d}.png", volumes, along="image")
     found = newest_preview(tmp_path)
     assert found is not None
     return found
@@ -30,7 +30,7 @@ def path(tmp_path: Path, volumes: dict[str, np.ndarray]) -> Path:
 
 def test_what_is_told_of_it(path: Path):
     info = preview_info(path)
-    assert (info.step, info.depth, info.height, info.width) == (100, 8, 30, 40)
+    assert (info.step, info.depth, info.along, info.height, info.width) == (100, 8, "image", 30, 40)
     assert (info.captions, info.slices) == (("raw", "prediction", "target"), (1, 3, 5, 7))
 
 

@@ -498,6 +498,14 @@ async def test_a_preview_shows_what_is_readable_first(shown: Any, fake: Any, unt
         assert f"×{asked.zoom:.1f}  {part[2]}×{part[3]} of" in title(pilot)
 
 
+async def test_a_preview_of_flat_images_counts_images_and_pixels(shown: Any, fake: Any, until: Any) -> None:
+    fake.graph = (msgspec.structs.replace(fake.graph[0], tags="b,f,y,x"), *fake.graph[1:])
+    fake.preview = msgspec.structs.replace(fake.preview, along="image")
+    async with shown((120, 40)) as pilot:
+        await until(pilot, lambda: "of 128×128 pixels" in title(pilot))
+        assert "image 12/23" in title(pilot)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_preview_is_zoomed_and_panned(shown: Any, fake: Any, until: Any, size: Any) -> None:
     async with shown(size) as pilot:
