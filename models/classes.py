@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from elektronn_tui.errors import ModelError
@@ -143,6 +144,9 @@ def class_layout(
     ShapeError
         If the features don't divide into the classes.
     """
+    for what, given in (("n_class", n_class), ("n_indep", n_indep)):
+        if given != "auto" and (isinstance(given, bool) or not isinstance(given, int | np.integer)):
+            raise ModelError(f"{node.title}: {what} must be a whole number or 'auto', not {given!r}.")
     known = class_groups(pred)
     yes_no = False
     if known is not None:

@@ -121,7 +121,7 @@ class Pad(Node):
         shape = parent.shape
         if not shape.ndim:
             raise misfit(self, f"needs a spatial axis, but its parent has {shape.text}.")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             raise ModelError(f"{self.title}: value must be a number, not {value!r}.")
         self.pad = spatial_tuple(self, "pad", pad, shape.ndim, minimum=0)
         self.value = value

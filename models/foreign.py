@@ -11,6 +11,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .loss import sizes_agree
 from .node import Node, misfit
 from .probing import AxisGeometry, Probe, Refusal
 from .shape import TaggedShape
@@ -86,7 +87,7 @@ class _Foreign(Node):
             else:
                 raise misfit(self, f"{gives}; say what its axes are, as tags='b,f'.")
         try:
-            result = TaggedShape(size, list(tags) if not isinstance(tags, str) else tags)
+            result = TaggedShape(size, tags)
         except ShapeError as error:
             raise misfit(self, f"{gives}: {error}") from None
         for n, parent in zip(self._prober.declared, self.parents, strict=True):
@@ -110,19 +111,15 @@ class _Foreign(Node):
     ) -> None:
         """Compare what was found with what was given; take that where nothing could be found."""
         gives = f"its code gives an array of shape {tuple(output.shape)}"
+        try:
+            stated = TaggedShape(output.shape if shape is None else shape, output.tags, strides, None, fov)
+        except ShapeError as error:
+            raise misfit(self, f"{gives}: {error}") from None
         if shape is not None:
-            same = len(shape) == len(output) and all(
-                n is None or n == m for n, m in zip(shape, output.shape, strict=True)
-            )
-            if not same:
-                raise misfit(self, f"{gives}, not {tuple(shape)} as shape says.")
+            if not sizes_agree(stated.shape, output.shape):
+                raise misfit(self, f"{gives}, not {stated.shape} as shape says.")
             # It has served: the call is made again when a model is rewritten for patches of another size.
             self.arguments.pop("shape", None)
-        for what, values in (("fov", fov), ("strides", strides)):
-            if values is not None and len(values) != output.ndim:
-                raise misfit(
-                    self, f"{what} {tuple(values)} must have one entry for each spatial axis of {output.text}."
-                )
         for i, tag in enumerate(output.spatial_tags):
             found = self._geometry.get(tag)
             if found is None:
@@ -130,24 +127,26 @@ class _Foreign(Node):
             j, first = next((j, p.shape) for j, p in enumerate(self.parents) if p.shape.hastag(tag))
             parent_stride = Fraction(first.strides[first.spatial_tags.index(tag)]).limit_denominator()
             if strides is not None:
-                given = Fraction(strides[i]).limit_denominator()
+                given = Fraction(stated.strides[i]).limit_denominator()
                 if found.stride is not None and given != found.stride / parent_stride:
                     has = float(found.stride / parent_stride)
-                    raise misfit(self, f"its code has the stride {has:g} on axis {tag}, not {strides[i]:g}.", tag)
+                    raise misfit(
+                        self, f"its code has the stride {has:g} on axis {tag}, not {stated.strides[i]:g}.", tag
+                    )
                 found = AxisGeometry(given * parent_stride, found.windows)
-            if fov is not None and fov[i] > 0:
+            if fov is not None and stated.fov[i] > 0:
                 window = found.windows[j] if found.windows is not None else None
-                if window is not None and window[0] != fov[i]:
+                if window is not None and window[0] != stated.fov[i]:
                     raise misfit(
                         self,
                         f"an output of its code sees {window[0]} voxels of {self.parents[j].name!r} on axis {tag}, "
-                        f"not {fov[i]} as fov says.",
+                        f"not {stated.fov[i]} as fov says.",
                         tag,
                     )
                 if window is None and found.stride is not None:
                     n, m = first[tag], output[tag]
                     middle = (n - 1) / 2 - float(found.stride / parent_stride) * (m - 1) / 2
-                    windows = tuple((fov[i], middle) if k == j else None for k in range(len(self.parents)))
+                    windows = tuple((stated.fov[i], middle) if k == j else None for k in range(len(self.parents)))
                     found = AxisGeometry(found.stride, windows)
             self._geometry[tag] = found
 
@@ -306,6 +305,10 @@ class ApplyFunc(_Foreign):
             raise ModelError(f"{self.title}: a torch module has parameters of its own; use the node Module for it.")
         if not callable(functor):
             raise ModelError(f"{self.title}: functor must be a function, not {functor!r}.")
+        if not self.parents:
+            raise ModelError(f"{self.title} needs a parent at least.")
+        if isinstance(args, str) or not isinstance(args, Sequence) or not isinstance(kwargs, Mapping | None):
+            raise ModelError(f"{self.title}: args must be a list and kwargs a dict, not {args!r} and {kwargs!r}.")
         self.functor = functor
         operation = FunctionOperation(functor, args, kwargs or {})
         self._given: TaggedShape | None = None

@@ -175,7 +175,12 @@ def make_parameter(
             raise ModelError(f"{title}: {name} may be [array, 'const'] or [array, 'trainable'], not {flag!r}.")
         trainable = flag == "trainable"
     if given is None:
-        value = default()
+        try:
+            value = default()
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise ModelError(f"{title}: {name} of the shape {shape} needs more memory than there is.") from error
     else:
         try:
             value = torch.as_tensor(np.array(given, dtype=np.float32) if not isinstance(given, torch.Tensor) else given)
@@ -186,6 +191,8 @@ def make_parameter(
             value = value.reshape(1)
         if tuple(value.shape) != shape:
             raise ShapeError(f"{title}: {name} was given with the shape {tuple(value.shape)}, but needs {shape}.")
+        if bad := int((~torch.isfinite(value)).sum()):
+            raise ModelError(f"{title}: {bad} of the {value.numel()} values given for {name} are not finite.")
     return nn.Parameter(value) if trainable else value
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ModelError, did_you_mean
+from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
 from .node import Node, misfit
 from .shape import TaggedShape
@@ -85,13 +85,17 @@ class Input(Node):
                 f"Input {name!r}: {dtype!r} is no dtype; there are {', '.join(DTYPES)}."
                 f"{did_you_mean(str(dtype), DTYPES)}"
             )
-        first: list[float] | None = None
-        if centre is not None:
-            first = [math.nan if c is None else float(c) for c in centre]
-            self.arguments["centre"] = tuple(None if math.isnan(c) else c for c in first)
+        known: Any = centre
+        if isinstance(centre, list | tuple):
+            known = [math.nan if c is None else c for c in centre]
         self.dtype = dtype
         self.hardcoded_shape = hardcoded_shape
-        self._declared = TaggedShape(list(shape), tags, strides, None, fov, centre=first)
+        try:
+            self._declared = TaggedShape(shape, tags, strides, None, fov, centre=known)
+        except ShapeError as error:
+            raise misfit(self, str(error)) from None
+        if centre is not None:
+            self.arguments["centre"] = tuple(None if math.isnan(c) else c for c in self._declared.centre)
         self._build(nn.Identity())
 
     def infer_shape(self, *parents: TaggedShape) -> TaggedShape:

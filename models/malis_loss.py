@@ -154,7 +154,12 @@ class MalisNLL(Node):
         if isinstance(nhood, Node):
             sizes: tuple[int | None, ...] = nhood.shape.shape
         else:
-            offsets = np.asarray(nhood)
+            try:
+                offsets = np.asarray(nhood)
+            except ValueError:
+                raise ModelError(
+                    f"{self.title}: nhood must be a list of offsets of equal length, not {nhood!r}."
+                ) from None
             sizes = offsets.shape
             if offsets.dtype.kind not in "iu":
                 raise ModelError(f"{self.title}: nhood must be whole offsets, not {offsets.dtype}.")

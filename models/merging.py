@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ class _ElementWise(Node):
     operation_class: ClassVar[type[nn.Module]]
 
     def __init__(self, n1: Node | Sequence[Node], n2: Node | None = None, name: str = "", print_repr: bool = False):
-        parents = [n1] if isinstance(n1, Node) else list(n1)
+        parents: list[Any] = [*n1] if isinstance(n1, list | tuple) else [n1]
         super().__init__(parents if n2 is None else [*parents, n2], name, print_repr)
         if len(self.parents) < 2:
             raise ModelError(f"{self.title} needs two nodes or more, but got {len(self.parents)}.")

@@ -267,7 +267,7 @@ class ClassScores(_Metric):
         print_repr: bool = False,
     ) -> None:
         super().__init__(pred, target, target_is_sparse, n_class, n_indep, name, print_repr)
-        if score not in SCORES:
+        if not isinstance(score, str) or score not in SCORES:
             raise ModelError(
                 f"{self.title}: there is no score {score!r}, only {', '.join(SCORES)}."
                 f"{did_you_mean(str(score), SCORES)}"

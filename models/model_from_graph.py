@@ -101,7 +101,9 @@ def make_node(
                 arguments[key] = foreign.value(key, record.name)
             elif isinstance(value, dict) and "$given" in value:
                 stored, flag = tensors[f"{record.name}.{key}"], value["$given"]
-                arguments[key] = stored if flag is None else [stored, flag]
+                # Constructors refuse what isn't finite; `load_tensors` gives the stored values and judges these.
+                finite = stored.nan_to_num()
+                arguments[key] = finite if flag is None else [finite, flag]
             else:
                 arguments[key] = _decode(value, nodes)
         node = cls(**arguments, name=record.name)

@@ -244,7 +244,7 @@ class MultinoulliNLL(Node):
         super().__init__((pred, target, *extra.values()), name, print_repr)
         if (groups := class_groups(pred)) is None:
             raise ModelError(f"{self.title} needs the output of a Softmax, not {pred.title}.")
-        if not 0 <= weakness <= 1:
+        if isinstance(weakness, bool) or not isinstance(weakness, int | float | np.floating) or not 0 <= weakness <= 1:
             raise ModelError(f"{self.title}: weakness must be from 0 to 1, not {weakness!r}.")
         self.n_class, self.n_indep = groups
         self.target_is_sparse = bool(target_is_sparse)

@@ -85,7 +85,8 @@ class Reshape(Node):
             if tags is None:
                 raise ModelError(f"{self.title}: tags are needed, for example 'b,f'.")
             try:
-                target = TaggedShape([None if n == -1 else n for n in shape], tags, strides, None, fov)
+                sizes = [None if n == -1 else n for n in shape] if isinstance(shape, list | tuple) else shape
+                target = TaggedShape(sizes, tags, strides, None, fov)
             except ShapeError as error:
                 raise misfit(self, str(error)) from None
             same = (source.spatial_tags, source.spatial_shape) == (target.spatial_tags, target.spatial_shape)

@@ -84,16 +84,21 @@ class TaggedShape:
             )
         self.spatial_axes = tuple(i for i, tag in enumerate(self.tags) if tag in SPATIAL_TAGS)
         n = len(self.spatial_axes)
-        self.strides = (1,) * n if strides is None else tuple(_whole(s) for s in strides)
-        self.fov = (1,) * n if fov is None else tuple(int(f) for f in fov)
+        self.strides = (1,) * n if strides is None else tuple(_whole(s) for s in _numbers("strides", strides))
+        self.fov = (1,) * n if fov is None else tuple(int(f) for f in _numbers("fov", fov))
         if centre is None:
             centre = [(f - 1) / 2 if f > 0 else float("nan") for f in self.fov]
-        self.centre = tuple(float(c) for c in centre)
-        offsets = np.zeros((1, n), np.int64) if mfp_offsets is None else np.array(mfp_offsets, np.int64)
+        self.centre = tuple(_numbers("centre", centre, or_nan=True))
+        try:
+            offsets = np.zeros((1, n), np.int64) if mfp_offsets is None else np.array(mfp_offsets, np.int64)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"mfp_offsets must be whole numbers, not {mfp_offsets!r} ({error}).") from None
         offsets.setflags(write=False)
         self.mfp_offsets = offsets
         if any(not s > 0 for s in self.strides):
             raise ShapeError(f"strides {self.strides} of {self.text} must be numbers above 0.")
+        if fov is not None and any(f != g or f < -1 for f, g in zip(self.fov, fov, strict=True)):
+            raise ShapeError(f"fov {tuple(fov)} of {self.text} must be whole numbers from 0 on, or -1 for unknown.")
         for what, values in (("strides", self.strides), ("fov", self.fov), ("centre", self.centre)):
             if len(values) != n:
                 raise ShapeError(f"{what} {values} need one entry for each of the {n} spatial axes of {self.text}.")
@@ -310,6 +315,16 @@ def _size(n: int | None) -> int | None:
     except (TypeError, ValueError, OverflowError):
         pass
     raise ShapeError(f"A size must be a whole number from 0 on or None, not {n!r}.")
+
+
+def _numbers(what: str, values: Any, or_nan: bool = False) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = [math.inf]
+    if any(math.isinf(n) or (math.isnan(n) and not or_nan) for n in numbers):
+        raise ShapeError(f"{what} must be a list of numbers, one for each spatial axis, not {values!r}.")
+    return numbers
 
 
 def _whole(value: int | float) -> int | float:

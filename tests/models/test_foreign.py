@@ -230,7 +230,7 @@ def test_stored_values_go_into_the_module_that_is_given_again(tmp_path: Path) ->
         ({"fov": (5, 3)}, "sees 3 voxels of 'raw' on axis y, not 5"),
         ({"strides": (1, 2)}, "stride 1 on axis x, not 2"),
         ({"shape": (1, 2, 18, 21)}, r"shape \(1, 2, 18, 20\), not \(1, 2, 18, 21\)"),
-        ({"fov": (3,)}, "one entry for each spatial axis"),
+        ({"fov": (3,)}, "one entry for each of the"),
         ({"tags": "b,f"}, "4 sizes"),
         ({"tags": "f,b,y,x"}, "of a batch of 1 it makes 2"),
     ],

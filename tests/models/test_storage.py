@@ -304,7 +304,7 @@ BROKEN: dict[str, tuple[Callable[[Any, Any, Any], Any], str]] = {
     ),
     "value": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f=-1), "Node 'conv' can't be made again"),
     "parent": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent={"$node": "x"}), "refers to 'x'"),
-    "parent's kind": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent=3), "a parent must be a node"),
+    "parent's kind": (lambda t, m, g: g["nodes"][1]["arguments"].update(parent=3), "parent must be a node, not 3"),
     "tag": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f={"$code": "x"}), r"'\$code' is nothing that"),
     "two tags": (lambda t, m, g: g["nodes"][1]["arguments"].update(n_f={"$node": "x", "a": 1}), "refers to 'x'"),
     "cycle": (
