@@ -53,7 +53,7 @@ experiment = Experiment(
     name="fib25",
     model=create_model,
     # Id 0 is what nobody has labelled: it teaches nothing.
-    data=VolumeData(raw_key="raw", label_key="lab", target="boundaries", background="ignore", valid_slices=30),
+    data=VolumeData(label_key="lab", background="ignore"),
     optimiser=Optimiser("AdamW", lr=2e-3, weight_decay=1e-4),
     schedules={"lr": StepDecay(0.9, every=1000)},
     steps=100_000,

@@ -42,8 +42,8 @@ def create_model() -> Model:
     logits = Conv(out, 2, (1, 1, 1), activation_func="lin", name="barr")
     barrier = Softmax(logits)
     target = Input_like(barrier, override_f=1, dtype="int64", name="target")
-    # One voxel in twenty is a barrier: without weights "never" would be a good answer for a long while.
-    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, class_weights=[1.0, 5.0], name="nll_barr")
+    # One voxel in nine is a barrier: without weights "never" would be a good answer for a long while.
+    nll = MultinoulliNLL(barrier, target, target_is_sparse=True, class_weights=[1.0, 3.0], name="nll_barr")
     loss = AggregateLoss([nll], name="loss")
     errors = Errors(barrier, target, target_is_sparse=True, name="errors")
     return Model(
@@ -58,7 +58,7 @@ def create_model() -> Model:
 experiment = Experiment(
     name="unet3d",
     model=create_model,
-    data=VolumeData(demo_shape=(120, 280, 148), target="boundaries", valid_slices=120, valid_axis="y"),
+    data=VolumeData(demo_shape=(120, 240, 148), valid_slices=92, valid_axis="y"),
     optimiser=Optimiser("AdamW", lr=5e-4, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=1_000_000,

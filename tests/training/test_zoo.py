@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -85,6 +86,28 @@ def test_a_narrow_unet2d_has_three_heads_that_are_learnt_together() -> None:
         np.testing.assert_allclose(part.sum(1), 1, rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory) -> Path:  # type: ignore[no-untyped-def]
+    """A volume of the size that people have labelled, with ids of blocks."""
+    path = tmp_path_factory.mktemp("cube") / "cube.h5"
+    z, y, x = np.ogrid[:170, :250, :250]
+    ids = (1 + z // 20 + 9 * (y // 20) + 117 * (x // 200)).astype(np.uint8)
+    with h5py.File(path, "w") as file:
+        file["raw"], file["labels"] = ids, ids
+    return path
+
+
+@pytest.mark.parametrize("name", sorted({*DENSE, "fib25"} - {"unet2d"}))
+def test_a_volume_of_ones_own_leaves_enough_to_train_on_and_to_validate(name, cube, make_session, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from elektronn_tui.training.runner import build
+
+    monkeypatch.setattr(Prefetcher, "start", lambda *_: None)
+    own = [f"data.path={cube}", "data.label_key=labels", "validate_patches=1"]
+    trainer = build(load_experiment(name, [*own, "preview_every=0", "data_threads=0"]), make_session())
+    assert trainer.prefetcher.get(1)["target"].shape[1:] == trainer.model.target_node.shape[1:]
+    assert trainer.validation is not None
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_data_of_an_example_fit_its_network(name: str, make_session, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
     from elektronn_tui.training.runner import build
@@ -113,8 +136,9 @@ def test_barriers_weigh_more_than_the_rest(name: str) -> None:
     model = load_experiment(name).model()  # type: ignore[operator]
     (loss,) = (node for node in model.nodes.values() if type(node).__name__ == "MultinoulliNLL")
     rest, barrier = loss.class_weights
-    # They are 4 to 6 % of the voxels: a network that never finds one must not have the least loss for it.
-    assert 0.04 * barrier > 0.15 * rest
+    share = 0.11 if name == "unet3d" else 0.05  # of the synthetic volume
+    # The constant answer with the least loss is then hardly better than a guess.
+    assert 0.15 < share * barrier / (share * barrier + (1 - share) * rest) < 0.5
 
 
 @pytest.mark.parametrize("name", sorted(examples()))
