@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from .completion_popup import Complete, CompletionPopup
-from .python_text import SYNTAX_STYLES, highlights, indentation, verdict, word_before
+from .python_text import SYNTAX_STYLES, highlights, indentation, verdict
 
 __all__ = ["CodeInput"]
 
@@ -93,6 +93,7 @@ class CodeInput(TextArea):
         self._code_draft = ""
         self._code_request = 0
         self._code_popup = CompletionPopup()
+        self._code_word = (0, 0)  # row and column where what the list completes begins
         super().__init__(
             "",
             soft_wrap=True,
@@ -261,7 +262,8 @@ class CodeInput(TextArea):
         if answer is None or not answer.items:
             popup.close()
             return
-        word = self.document.get_line(row)[min(answer.start, column) : column]
+        self._code_word = (row, min(answer.start, column))
+        word = self.document.get_line(row)[self._code_word[1] : column]
         popup.open(answer.items, word, self.cursor_screen_offset)
         common = popup.common_prefix()
         if len(popup.options) == 1:
@@ -274,17 +276,15 @@ class CodeInput(TextArea):
         self._code_popup.close()
         if item is None:
             return
-        row, column = self.cursor_location
-        word = word_before(self.document.get_line(row), column)
-        self._replace_via_keyboard(item.name, (row, column - len(word)), (row, column))
+        self._replace_via_keyboard(item.name, self._code_word, self.cursor_location)
 
     def on_text_area_changed(self) -> None:
         """Narrow the open list to what is typed now."""
         if self._code_popup.is_open:
             row, column = self.cursor_location
-            word = word_before(self.document.get_line(row), column)
-            if word:
-                self._code_popup.narrow(word)
+            first, start = self._code_word
+            if row == first and column > start:
+                self._code_popup.narrow(self.document.get_line(row)[start:column])
             else:
                 self._code_popup.close()
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rich.style import Style
 
-__all__ = ["SYNTAX_STYLES", "highlights", "indentation", "verdict", "word_before"]
+__all__ = ["SYNTAX_STYLES", "highlights", "indentation", "verdict"]
 
 # By the names that `highlights` gives; legible on dark and on light, also in 256 colours.
 SYNTAX_STYLES = {
@@ -40,7 +40,6 @@ _COMPOUND = (
     ast.Match,
 )
 _LEAVES_BLOCK = re.compile(r"\s*(return|pass|break|continue|raise)\b")
-_WORD = re.compile(r"[^\W\d]\w*$|\w*$")
 
 
 @lru_cache(maxsize=64)
@@ -121,9 +120,3 @@ def indentation(line: str) -> str:
     if _LEAVES_BLOCK.match(line):
         return spaces[:-4]
     return spaces
-
-
-def word_before(line: str, column: int) -> str:
-    """The part of a name that ends at `column`."""
-    match = _WORD.search(line[:column])
-    return match[0] if match else ""

@@ -176,6 +176,18 @@ async def test_typing_narrows_the_list() -> None:
         assert not editor.popup.is_open
 
 
+async def test_a_list_is_of_one_word_alone() -> None:
+    app = ConsoleApp()
+    async with app.run_test() as pilot:
+        editor = app.query_one(CodeInput)
+        editor.insert("x.m")
+        await pilot.press("tab")
+        await app.workers.wait_for_complete()
+        editor.insert('ean["m')  # at once, as keys come over a slow line
+        await pilot.pause()
+        assert not editor.popup.is_open
+
+
 async def test_the_only_completion_is_taken_at_once() -> None:
     app = ConsoleApp()
     async with app.run_test() as pilot:
