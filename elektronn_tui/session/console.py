@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, Literal, TextIO
 
+import numpy as np
 from rich.pretty import pretty_repr
 
 from elektronn_tui.errors import ElektronnError
@@ -215,7 +216,9 @@ class Console:
         sys.stderr = _Tee(before[1], self, "stderr")
         sys.stdin = io.StringIO()
         try:
-            yield
+            # A batch is an array of five axes: numpy's own three items at each end of each would fill screens.
+            with np.printoptions(edgeitems=2, threshold=200):
+                yield
         finally:
             sys.stdout, sys.stderr, sys.stdin = before
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elektronn_tui.errors import ControlError, did_you_mean
+from elektronn_tui.session.journal import shown
 from elektronn_tui.session.protocol import ControlInfo
 
 from .control import Control
@@ -85,6 +86,11 @@ class Controls:
             raise ControlError(
                 f"no control is called {name!r}.{known or ' Known: ' + ', '.join(self._controls)}"
             ) from None
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._infos), default=0)
+        lines = [f"{info.name:<{width}}  {shown(info.value)}  {info.schedule}".rstrip() for info in self.infos()]
+        return "\n".join(lines)
 
     def values(self) -> dict[str, Any]:
         """Return all values by name, read where they live."""

@@ -159,6 +159,10 @@ class History:
         """Return every series as of the last write; may be called from any thread."""
         return self._infos
 
+    def __repr__(self) -> str:
+        newest = [f"{info.name} {info.value:.4g}" for info in self.metrics() if info.value is not None]
+        return f"History({', '.join(newest)})"
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Write what was published so far; tell whether it was written within `timeout` seconds."""
         with self._flushed:

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_loop import FakeLoop, wait_until
 
 from elektronn_tui.session.blocking import BlockingClient
-from elektronn_tui.session.console import LONGEST_ANSWER, LONGEST_VALUE
+from elektronn_tui.session.console import LONGEST_ANSWER, LONGEST_VALUE, Console
 from elektronn_tui.session.errors import RequestRefused
 from elektronn_tui.session.protocol import (
     Execute,
@@ -63,6 +64,17 @@ def test_names_and_the_last_value_stay(loop: FakeLoop) -> None:
     assert run(loop, "_ + _").output == "[1, 2, 1, 2]\n"
     run(loop, "None")
     assert run(loop, "_").output == "[1, 2, 1, 2]\n"
+
+
+def test_a_batch_does_not_fill_screens() -> None:
+    console = Console({"np": np}, notify=lambda: None)
+
+    def shown(code: str) -> str:
+        return console.run(console.statement(code, "me"), 1).output
+
+    with console.captured_output():
+        assert len(shown("np.zeros((2, 1, 16, 96, 96), np.float32)").splitlines()) < 60
+        assert "..." not in shown("np.set_printoptions(threshold=1000); np.zeros(900)"), "a person's own wish counts"
 
 
 def test_the_loop_is_reached_and_changed(loop: FakeLoop) -> None:

@@ -206,3 +206,11 @@ def test_state_comes_back(controls, store):
 def test_a_name_is_given_once(controls, store):
     with pytest.raises(ControlError, match="exists already"):
         controls.add(store.control("lr", "float"))
+
+
+def test_a_console_shows_all_values(controls):
+    controls.set_schedule("lr", StepDecay(0.5, every=10))
+    lines = repr(controls).splitlines()
+    assert lines[0] == "lr          0.001  × 0.5 / 10 steps"
+    assert lines[2] == "frozen      false"
+    assert lines[4] == "mixing      0.5, 0.5"

@@ -221,3 +221,11 @@ def test_a_metric_of_a_history_without_any_is_refused_as_such(tmp_path):
     History(path).close()
     with History.open_read_only(path) as reader, pytest.raises(ElektronnError, match="there is no metric yet"):
         reader.points("loss")
+
+
+def test_a_console_shows_the_newest_values(tmp_path):
+    history = History(tmp_path / "history.sqlite")
+    history.append(1, 0.5, {"loss": 0.25, "gap": float("nan")})
+    history.flush()
+    assert repr(history) == "History(loss 0.25)"
+    history.close()
