@@ -118,12 +118,14 @@ def _add_variables(controls: Controls, model: Model, experiment: Experiment) -> 
                     variable.value = list(experiment.class_weights)
                 except ElektronnError as error:
                     raise ExperimentError(f"class_weights, for {node.name}: {error}") from error
-            controls.add(_control_of(f"{node.name}.{_SHORT.get(key, key)}", variable))
+            of = [parent.name for parent in node.parents] if key == "mixing_weights" else []
+            help = f"{variable.help}: {', '.join(of)}" if len(of) > 1 else variable.help
+            controls.add(_control_of(f"{node.name}.{_SHORT.get(key, key)}", variable, help))
     if experiment.class_weights is not None and not weighted:
         raise ExperimentError("class_weights: the model has no loss that takes them")
 
 
-def _control_of(name: str, variable: Any) -> Control:
+def _control_of(name: str, variable: Any, help: str) -> Control:
     def get() -> Any:
         value = variable.value
         return tuple(value) if isinstance(value, (list, tuple)) else value
@@ -148,7 +150,7 @@ def _control_of(name: str, variable: Any) -> Control:
         maximum=variable.maximum,
         length=variable.length,
         optional=variable.optional,
-        help=variable.help,
+        help=help,
         check=refused,
     )
 

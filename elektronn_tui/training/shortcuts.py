@@ -109,7 +109,9 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     def load(file: str) -> None:
         """Load the parameters of a model file, or of a checkpoint's folder, into the network."""
         path = Path(file).expanduser()
-        load_weights(trainer.model, path / "model.safetensors" if path.is_dir() else path)
+        path = path / "model.safetensors" if path.is_dir() else path
+        load_weights(trainer.model, path)
+        trainer.session.logger.info("the parameters are those of %s", path)
         trainer.updater.averaging.reset()  # it was of other weights
 
     @shortcut

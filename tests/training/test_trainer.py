@@ -174,7 +174,7 @@ def test_network_controls_reach_the_network(make_session, make_experiment, tiny)
     [
         ({"control_values": {"conv.dropot_rate": "0.1"}}, "conv.dropot_rate: there is no such setting or control"),
         ({"control_values": {"optimizer.lr": "0.1"}}, "Did you mean 'optimiser.lr'?"),
-        ({"control_values": {"loss.mixing": "x"}}, "loss.mixing: x is not allowed; it must be 1 numbers"),
+        ({"control_values": {"loss.mixing": "x"}}, "loss.mixing: x is not allowed; it must be one number"),
         ({"schedules": {"lrr": StepDecay(0.5)}}, "schedules: no control is called 'lrr'. Did you mean 'lr'?"),
         ({"schedules": {"batch_size": Values([(2, 0)])}}, "schedules: schedule of batch_size: 0 is not allowed"),
         ({"class_weights": (1.0, 2.0, 3.0)}, "class_weights, for nll"),
@@ -413,7 +413,21 @@ def test_without_validation_volumes_nothing_is_validated(make_session, make_expe
     assert "valid_loss" not in session.metrics
 
 
-def test_config_graph_and_namespace(make_session, make_experiment):
+def test_mixing_weights_say_of_what_they_are(make_session, make_experiment, tiny):
+    from elektronn_tui.models import AggregateLoss, DiceLoss, Model
+
+    def two_losses():
+        one = tiny()
+        probs, target, nll = (one[name] for name in ("probs", "target", "nll"))
+        loss = AggregateLoss([nll, DiceLoss(probs, target, target_is_sparse=True, name="overlap")], name="both")
+        return Model(one.input_node, target, loss, probs)
+
+    session = make_session()
+    build(make_experiment(model=two_losses), session)
+    assert session.controls.info("both.mixing").help == "weight of each loss in the sum: nll, overlap"
+
+
+def test_config_graph_and_namespace(make_session, make_experiment, caplog):
     session = make_session()
     trainer = build(make_experiment(steps=2), session)
     config = json.loads((session.run_dir / "config.json").read_text())
@@ -442,7 +456,9 @@ def test_config_graph_and_namespace(make_session, make_experiment):
     assert trainer.optimiser.param_groups[0]["lr"] == 0.5
     assert names["debugbatch"]()["raw"].shape == (1, 1, 3, 15, 15)
     assert list((session.run_dir / "plots").glob("*.png"))
-    names["load"](str(trainer.checkpoints.path("latest")))
+    with caplog.at_level("INFO"):
+        names["load"](str(trainer.checkpoints.path("latest")))
+    assert f"the parameters are those of {trainer.checkpoints.path('latest')}" in caplog.text
 
 
 def test_demo_data_are_opened(make_session, make_experiment):
