@@ -8,14 +8,18 @@ import numpy as np
 
 from ._compiled import compiled
 
-__all__ = ["connected_components", "count_pairs", "edge_order"]
+__all__ = ["connected_components", "count_pairs", "edge_keys"]
 
+NO_EDGE = np.uint32(0xFFFFFFFF)  # the bits of a NaN: no weight has this key
 
-@compiled
-def _key(bits: Any) -> Any:
-    """Map the bits of a float32 to an unsigned number whose order is the reverse of the float's."""
-    # The highest bit is the sign: positive numbers come first, the largest of them as 0.
-    return np.uint32(bits ^ np.uint32(0x7FFFFFFF)) if bits < np.uint32(0x80000000) else bits
+# Columns of what is known of a cluster: its voxels, those with an id, their id or the list of their ids (-1: no list).
+SIZE, LABELLED, LABEL, LIST = 0, 1, 2, 3
+# Columns of an entry of a list: its voxels of an id, and the entry that follows.
+OWNER, ID, COUNT, NEXT = 0, 1, 2, 3
+# Columns of a list.
+HEAD, LENGTH = 0, 1
+# What is counted of all entries: those ever used, the first free one, slots of the table that are taken; and the lists.
+ENTRIES, FREE, TAKEN, LISTS = 0, 1, 2, 3
 
 
 @compiled
@@ -29,65 +33,71 @@ def _box(offset: Any, shape: Any) -> Any:
 
 
 @compiled
-def edge_order(bits: Any, nhood: Any, order: Any) -> Any:
-    """Return the flat indices of all edges inside the volume, by decreasing weight, those of equal weight in order.
+def edge_keys(bits: Any, nhood: Any) -> None:
+    """Turn float32 weights (E, z, y, x), seen as uint32, into keys that ascend as the weights descend.
 
-    `bits` are float32 weights (E, z, y, x) seen as uint32; `order` is an array of the wanted integer type. Many edges
-    have the largest or the smallest weight that there is (what the ground truth decides): they need no sorting.
+    Edges that leave the volume become `NO_EDGE`; -0 and 0 have the same key.
     """
-    n_edges = nhood.shape[0]
     shape = np.array(bits.shape[1:])
-    low, high, count = np.uint32(0xFFFFFFFF), np.uint32(0), 0
-    for e in range(n_edges):
+    for e in range(nhood.shape[0]):
         box = _box(nhood[e], shape)
-        for z in range(box[0, 0], box[1, 0]):
-            for y in range(box[0, 1], box[1, 1]):
-                for x in range(box[0, 2], box[1, 2]):
-                    key = _key(bits[e, z, y, x])
-                    low, high = min(low, key), max(high, key)
-                    count += 1
-    first, last, middle = 0, 0, 0
-    result = np.empty(count, order.dtype)
-    keys, index = np.empty(count, np.uint32), np.empty(count, order.dtype)
-    at_end = np.empty(count, order.dtype)
-    for e in range(n_edges):
-        box = _box(nhood[e], shape)
-        for z in range(box[0, 0], box[1, 0]):
-            for y in range(box[0, 1], box[1, 1]):
-                flat = ((e * shape[0] + z) * shape[1] + y) * shape[2]
-                for x in range(box[0, 2], box[1, 2]):
-                    key = _key(bits[e, z, y, x])
-                    if key == low:
-                        result[first] = flat + x
-                        first += 1
-                    elif key == high:
-                        at_end[last] = flat + x
-                        last += 1
-                    else:
-                        keys[middle] = key
-                        index[middle] = flat + x
-                        middle += 1
-    keys, index = keys[:middle], index[:middle]
+        for z in range(shape[0]):
+            for y in range(shape[1]):
+                inside = box[0, 0] <= z < box[1, 0] and box[0, 1] <= y < box[1, 1]
+                row = bits[e, z, y]
+                for x in range(shape[2]):
+                    # The highest bit is the sign: positive numbers come first, the largest of them as 0.
+                    b = row[x]
+                    key = (
+                        b
+                        if b > np.uint32(0x80000000)
+                        else np.uint32((b ^ np.uint32(0x7FFFFFFF)) & np.uint32(0x7FFFFFFF))
+                    )
+                    row[x] = key if inside and box[0, 2] <= x < box[1, 2] else NO_EDGE
+
+
+@compiled
+def _sort(keys: Any, index: Any) -> Any:
+    """Return the index by ascending keys, those of equal keys in order."""
     other_keys, other_index = np.empty_like(keys), np.empty_like(index)
     starts = np.empty(2049, np.int64)
     for shift in (0, 11, 22):
         starts[:] = 0
-        for i in range(middle):
-            starts[((keys[i] >> np.uint32(shift)) & np.uint32(2047)) + 1] += 1
-        if starts.max() == middle:
+        for key in keys:
+            starts[((key >> np.uint32(shift)) & np.uint32(2047)) + 1] += 1
+        if starts.max() == keys.size:
             continue
         for b in range(2048):
             starts[b + 1] += starts[b]
-        for i in range(middle):
+        for i in range(keys.size):
             b = (keys[i] >> np.uint32(shift)) & np.uint32(2047)
             other_keys[starts[b]] = keys[i]
             other_index[starts[b]] = index[i]
             starts[b] += 1
         keys, other_keys = other_keys, keys
         index, other_index = other_index, index
-    result[first : first + middle] = index
-    result[first + middle :] = at_end[:last]
-    return result
+    return index
+
+
+@compiled
+def _joining_edges(keys: Any, steps: Any, parent: Any, low: Any, high: Any) -> Any:
+    """Return the flat indices of the edges with keys from `low` to `high` between two clusters, in order.
+
+    `parent` must be flat: every voxel's is a root.
+    """
+    count = 0
+    for e in range(keys.shape[0]):
+        for key in keys[e]:
+            count += low <= key <= high
+    found, index, n = np.empty(count, np.uint32), np.empty(count, parent.dtype), 0
+    for e in range(keys.shape[0]):
+        row, step = keys[e], steps[e]
+        for v in range(row.size):
+            if low <= row[v] <= high and parent[v] != parent[v + step]:
+                found[n] = row[v]
+                index[n] = e * row.size + v
+                n += 1
+    return _sort(found[:n], index[:n])
 
 
 @compiled
@@ -99,14 +109,13 @@ def _find(parent: Any, i: Any) -> Any:
 
 
 @compiled
-def _grown(values: Any, size: Any) -> Any:
-    result = np.full(size, -1, np.int64)
-    result[: values.size] = values
-    return result
+def _flatten(parent: Any) -> None:
+    for v in range(parent.size):
+        parent[v] = _find(parent, v)
 
 
 @compiled
-def _slot(table: Any, entry_owner: Any, entry_id: Any, owner: Any, label: Any) -> Any:
+def _slot(table: Any, entries: Any, owner: Any, label: Any) -> Any:
     """Return the slot of the entry (owner, label), or the first free one on its way.
 
     A slot may point to an entry that has gone to another owner since: it is passed over like any foreign one.
@@ -117,148 +126,148 @@ def _slot(table: Any, entry_owner: Any, entry_id: Any, owner: Any, label: Any) -
     i = np.int64(h * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(20)) & mask
     while table[i] >= 0:
         entry = table[i]
-        if entry_owner[entry] == owner and entry_id[entry] == label:
+        if entries[entry, OWNER] == owner and entries[entry, ID] == label:
             break
         i = (i + 1) & mask
     return i
 
 
 @compiled
-def count_pairs(order: Any, nhood: Any, ids: Any, same_ids: bool, parent: Any) -> Any:
+def _rebuilt(entries: Any, state: Any) -> Any:
+    """Return a table of the entries that have an owner, at most a quarter of it taken."""
+    n = state[ENTRIES]
+    live = (entries[:n, OWNER] >= 0).sum()
+    size = 4096
+    while live * 4 > size:
+        size *= 2
+    table = np.full(size, -1, entries.dtype)
+    for i in range(n):
+        if entries[i, OWNER] >= 0:
+            table[_slot(table, entries, entries[i, OWNER], entries[i, ID])] = i
+    state[TAKEN] = live
+    return table
+
+
+@compiled
+def _add(lists: Any, entries: Any, table: Any, state: Any, owner: Any, label: Any, count: Any) -> Any:
+    """Add voxels of an id to a list; return how many pairs they make with those of the same id that it has."""
+    slot = _slot(table, entries, owner, label)
+    entry = np.int64(table[slot])
+    if entry >= 0:
+        pairs = np.int64(entries[entry, COUNT]) * np.int64(count)
+        entries[entry, COUNT] += count
+        return pairs
+    if state[FREE] >= 0:
+        entry = state[FREE]
+        state[FREE] = entries[entry, NEXT]
+    else:
+        entry = state[ENTRIES]
+        state[ENTRIES] += 1
+    entries[entry, OWNER], entries[entry, ID], entries[entry, COUNT] = owner, label, count
+    entries[entry, NEXT] = lists[owner, HEAD]
+    lists[owner, HEAD] = entry
+    lists[owner, LENGTH] += 1
+    table[slot] = entry
+    state[TAKEN] += 1
+    return np.int64(0)
+
+
+@compiled
+def _merge(clusters: Any, lists: Any, entries: Any, table: Any, state: Any, a: Any, b: Any) -> Any:
+    """Merge the ids of two clusters, the shorter list into the longer; return pairs of the same id, and the table."""
+    into, other = np.int64(clusters[a, LIST]), np.int64(clusters[b, LIST])
+    if into < 0 or (other >= 0 and lists[other, LENGTH] > lists[into, LENGTH]):
+        a, b = b, a
+        into, other = other, into
+    if into < 0:
+        into = state[LISTS]
+        state[LISTS] += 1
+        lists[into, HEAD], lists[into, LENGTH] = -1, 0
+        _add(lists, entries, table, state, into, clusters[a, LABEL], clusters[a, LABELLED])
+    clusters[a, LIST], clusters[b, LIST] = into, into
+    if other < 0:
+        same = _add(lists, entries, table, state, into, clusters[b, LABEL], clusters[b, LABELLED])
+    else:
+        same = np.int64(0)
+        entry = np.int64(lists[other, HEAD])
+        while entry >= 0:
+            following = np.int64(entries[entry, NEXT])
+            # Freed, it is the one that is taken if the id is new.
+            entries[entry, OWNER], entries[entry, NEXT] = -1, state[FREE]
+            state[FREE] = entry
+            same += _add(lists, entries, table, state, into, entries[entry, ID], entries[entry, COUNT])
+            if state[TAKEN] * 2 > table.size:
+                table = _rebuilt(entries, state)
+            entry = following
+    if state[TAKEN] * 2 > table.size:
+        table = _rebuilt(entries, state)
+    return same, table
+
+
+@compiled
+def count_pairs(keys: Any, bounds: Any, nhood: Any, ids: Any, same_ids: bool, parent: Any) -> Any:
     """Join voxels along edges in order and return for each edge how many pairs of voxels it joins, (E * voxels,).
 
-    Pairs of the same id are counted, or of different ids; id 0 doesn't count. A cluster of one id holds its number of
-    voxels; one of several ids owns a list of entries (id, number), found by a table of (owner, id). The shorter list is
-    merged into the longer one, so that every entry moves at most log2(n) times.
+    Pairs of the same id are counted, or of different ids; id 0 doesn't count. Edges are taken in rounds: after each of
+    them a scan finds those that join nothing any more, most of what is left, and they are never sorted (the filter of
+    Osipov, Sanders and Singler, 2009). A cluster of one id holds its number of voxels; one of several ids has a list of
+    entries (id, number), found by a table of (list, id). The shorter list is merged into the longer one, so that every
+    entry moves at most log2(n) times.
 
     Parameters
     ----------
-    order
-        Flat indices of edges.
+    keys
+        uint32 (E, z, y, x), see `edge_keys`.
+    bounds
+        The largest key of each round, ascending, the last of them below `NO_EDGE`.
     nhood
         int64 (E, 3).
     ids
-        int64 (z, y, x).
+        (z, y, x), of the type of `parent`.
     same_ids
         Which pairs count.
     parent
-        ``arange(voxels)`` of the integer type that holds them.
+        ``arange(voxels)`` of the signed type that holds indices of edges.
     """
     shape = np.array(ids.shape)
     n_voxels = ids.size
-    flat_ids = ids.ravel()
+    flat_keys = keys.reshape(nhood.shape[0], n_voxels)
     steps = (nhood[:, 0] * shape[1] + nhood[:, 1]) * shape[2] + nhood[:, 2]
-    counts = np.zeros(nhood.shape[0] * n_voxels, np.int64)
-    voxels = np.ones(n_voxels, parent.dtype)
-    labelled = np.empty(n_voxels, np.int64)
-    label = flat_ids.copy()
-    owner = np.full(n_voxels, -1, parent.dtype)
-    for v in range(n_voxels):
-        labelled[v] = 1 if flat_ids[v] != 0 else 0
+    counts = np.zeros(keys.size, np.int64)
+    clusters = np.empty((n_voxels, 4), parent.dtype)
+    for v, label in enumerate(ids.ravel()):
+        clusters[v, SIZE], clusters[v, LABELLED], clusters[v, LABEL], clusters[v, LIST] = 1, label != 0, label, -1
+    # Each list begins with two clusters, each entry of it is a voxel's at least; memory that isn't written isn't taken.
+    lists, entries = np.empty((n_voxels // 2, 2), parent.dtype), np.empty((n_voxels, 4), parent.dtype)
+    state = np.zeros(4, np.int64)
+    state[FREE] = -1
+    table = _rebuilt(entries, state)
 
-    capacity = 1024
-    entry_owner, entry_id = np.full(capacity, -1, np.int64), np.empty(capacity, np.int64)
-    entry_count, entry_next = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-    n_entries, free = 0, -1
-    table, used = np.full(4096, -1, np.int64), 0
-    head, length = np.full(n_voxels, -1, parent.dtype), np.zeros(n_voxels, parent.dtype)
-
-    joined = 0
-    for edge in order:
-        e = edge // n_voxels
-        v = edge - e * n_voxels
-        a, b = _find(parent, v), _find(parent, v + steps[e])
-        if a == b:
-            continue
-        joined += 1
-        if voxels[a] < voxels[b]:
-            a, b = b, a
-        parent[b] = a
-        voxels[a] += voxels[b]
-        n_a, n_b = labelled[a], labelled[b]
-        if n_b > 0:
-            same = 0
-            if n_a == 0:
-                label[a], owner[a] = label[b], owner[b]
-            elif owner[a] < 0 and owner[b] < 0 and label[a] == label[b]:
-                same = n_a * n_b
-            else:
-                if used * 2 > table.size:
-                    live = 0
-                    for i in range(n_entries):
-                        live += entry_owner[i] >= 0
-                    size = table.size
-                    while live * 4 > size:
-                        size *= 2
-                    table, used = np.full(size, -1, np.int64), live
-                    for i in range(n_entries):
-                        if entry_owner[i] >= 0:
-                            table[_slot(table, entry_owner, entry_id, entry_owner[i], entry_id[i])] = i
-                if n_entries + 2 > capacity:
-                    capacity *= 2
-                    entry_owner = _grown(entry_owner, capacity)
-                    entry_id, entry_count = _grown(entry_id, capacity), _grown(entry_count, capacity)
-                    entry_next = _grown(entry_next, capacity)
-                into, other = owner[a], owner[b]
-                if into < 0 or (other >= 0 and length[other] > length[into]):
-                    into, other = other, into
-                if into < 0:
-                    # Two clusters of one id each: the first list is that of voxel a, which owned none before.
-                    into = a
-                # What comes in: the other list, or one or two clusters of one id.
-                if other >= 0:
-                    entry: Any = np.int64(head[other])
-                    while entry >= 0:
-                        following = entry_next[entry]
-                        # A table that fills up within one merge is enlarged here, not beforehand for all.
-                        if used * 2 > table.size:
-                            table, used = np.full(table.size * 2, -1, np.int64), 0
-                            for i in range(n_entries):
-                                if entry_owner[i] >= 0:
-                                    table[_slot(table, entry_owner, entry_id, entry_owner[i], entry_id[i])] = i
-                                    used += 1
-                        slot = _slot(table, entry_owner, entry_id, into, entry_id[entry])
-                        found = table[slot]
-                        if found >= 0:
-                            same += entry_count[found] * entry_count[entry]
-                            entry_count[found] += entry_count[entry]
-                            entry_owner[entry], entry_next[entry] = -1, free
-                            free = entry
-                        else:
-                            entry_owner[entry], entry_next[entry] = into, head[into]
-                            head[into] = entry
-                            length[into] += 1
-                            table[slot] = entry
-                            used += 1
-                        entry = following
-                    head[other], length[other] = -1, 0
+    low = np.uint32(0)
+    for high in bounds:
+        for edge in _joining_edges(flat_keys, steps, parent, low, high):
+            e = edge // n_voxels
+            v = edge - e * n_voxels
+            a, b = _find(parent, v), _find(parent, v + steps[e])
+            if a == b:
+                continue
+            if clusters[a, SIZE] < clusters[b, SIZE]:
+                a, b = b, a
+            parent[b] = a
+            clusters[a, SIZE] += clusters[b, SIZE]
+            n_a, n_b = np.int64(clusters[a, LABELLED]), np.int64(clusters[b, LABELLED])
+            if n_b > 0:
+                same = np.int64(0)
+                if n_a == 0:
+                    clusters[a, LABEL], clusters[a, LIST] = clusters[b, LABEL], clusters[b, LIST]
+                elif clusters[a, LIST] < 0 and clusters[b, LIST] < 0 and clusters[a, LABEL] == clusters[b, LABEL]:
+                    same = n_a * n_b
                 else:
-                    for cluster, n in ((a, n_a), (b, n_b)):
-                        if owner[cluster] >= 0:
-                            continue
-                        slot = _slot(table, entry_owner, entry_id, into, label[cluster])
-                        found = table[slot]
-                        if found >= 0:
-                            same += entry_count[found] * n
-                            entry_count[found] += n
-                        else:
-                            if free >= 0:
-                                entry = free
-                                free = entry_next[entry]
-                            else:
-                                entry = n_entries
-                                n_entries += 1
-                            entry_owner[entry], entry_id[entry], entry_count[entry] = into, label[cluster], n
-                            entry_next[entry] = head[into]
-                            head[into] = entry
-                            length[into] += 1
-                            table[slot] = entry
-                            used += 1
-                owner[a] = into
-            labelled[a] = n_a + n_b
-            counts[edge] = same if same_ids else n_a * n_b - same
-        if joined == n_voxels - 1:
-            break
+                    same, table = _merge(clusters, lists, entries, table, state, a, b)
+                clusters[a, LABELLED] = n_a + n_b
+                counts[edge] = same if same_ids else n_a * n_b - same
+        _flatten(parent)
+        low = np.uint32(high + 1)
     return counts
 
 
@@ -280,6 +289,5 @@ def connected_components(edges: Any, nhood: Any, parent: Any) -> Any:
                             parent[b] = a
                         elif b < a:
                             parent[a] = b
-    for v in range(parent.size):
-        parent[v] = _find(parent, v)
+    _flatten(parent)
     return parent

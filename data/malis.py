@@ -179,7 +179,8 @@ def malis_weights(
     Notes
     -----
     Among edges of equal weight the order is that of their flat index. Counts on single ones of them depend on it, sums
-    do not. The time is that of a radix sort and of n log n for joining.
+    do not. Most edges join nothing and are filtered out before they are sorted; the time is that of some scans, of a
+    radix sort of little more than the tree, and of n log n for joining.
     """
     pred, offsets = _affinities("aff_pred", aff_pred, nhood)
     gt, _ = _affinities("aff_gt", aff_gt, nhood)
@@ -187,26 +188,46 @@ def malis_weights(
     for name, shape in (("aff_gt", gt.shape[1:]), ("seg_gt", ids.shape)):
         if shape != pred.shape[1:]:
             raise DataError(f"{name} covers {shape} voxels (z, y, x), but aff_pred {pred.shape[1:]}.")
-    p, t = (np.ascontiguousarray(aff, np.float32) for aff in (pred, gt))
-    if np.isnan(p).any() or np.isnan(t).any():
+    p, t = (np.asarray(aff, np.float32) for aff in (pred, gt))
+    if np.isnan(p.min(initial=0)) or np.isnan(t.min(initial=0)):
         raise DataError("aff_pred or aff_gt has NaN, which has no place in an order.")
-    signed = np.ascontiguousarray(ids).astype(np.int64, copy=False)
-    pos = _pass(np.minimum(p, t), signed, offsets, same_ids=True)
-    neg = _pass(p if unrestrict_neg else np.maximum(p, t), signed, offsets, same_ids=False)
+    labels = _labels(ids, _index_type(p.size))
+    pos = _pass(np.minimum(p, t, order="C"), labels, offsets, same_ids=True)
+    weights = np.array(p, order="C") if unrestrict_neg else np.maximum(p, t, order="C")
+    neg = _pass(weights, labels, offsets, same_ids=False)
     return pos, neg
 
 
 def _pass(
-    weights: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], *, same_ids: bool
+    weights: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.signedinteger],
+    offsets: npt.NDArray[np.int64],
+    *,
+    same_ids: bool,
 ) -> npt.NDArray[np.uint64]:
-    from ._malis_kernels import count_pairs, edge_order
+    """Count the pairs in the graph of the weights, which are overwritten."""
+    from ._malis_kernels import NO_EDGE, count_pairs, edge_keys
 
-    # Adding 0 makes -0 and 0 the same weight.
-    bits = (weights + np.float32(0)).view(np.uint32)
-    order = edge_order(bits, offsets, np.empty(0, _index_type(weights.size)))
-    parent = np.arange(ids.size, dtype=_index_type(ids.size))
-    counts: npt.NDArray[np.int64] = count_pairs(order, offsets, ids, same_ids, parent)
+    keys = weights.view(np.uint32)
+    edge_keys(keys, offsets)
+    # The first round takes as many edges as there are voxels, which build most of the tree; later ones go on to twice,
+    # four times as many, and so on.
+    last = np.uint32(NO_EDGE - 1)
+    sample = np.sort(np.append(keys.ravel()[:: keys.size // 2**16 | 1], last))
+    ranks = sample.size / len(offsets) * 2 ** np.arange(np.log2(len(offsets)))
+    bounds = np.unique(np.append(np.minimum(sample[ranks.astype(int)], last), last))
+    parent = np.arange(labels.size, dtype=labels.dtype)
+    counts: npt.NDArray[np.int64] = count_pairs(keys, bounds, offsets, labels, same_ids, parent)
     return counts.view(np.uint64).reshape(weights.shape)
+
+
+def _labels(ids: npt.NDArray[np.integer], dtype: type[np.signedinteger]) -> npt.NDArray[np.signedinteger]:
+    """Return ids in C order as another type, renumbered if it doesn't hold them; 0 stays 0."""
+    limits = np.iinfo(dtype)
+    if ids.size and (int(ids.min()) < limits.min or int(ids.max()) > limits.max):
+        _, inverse = np.unique(ids, return_inverse=True)
+        ids = np.where(ids == 0, 0, inverse.reshape(ids.shape) + 1)
+    return np.ascontiguousarray(ids, dtype)
 
 
 def _index_type(n: int) -> type[np.signedinteger]:

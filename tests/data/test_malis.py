@@ -174,6 +174,14 @@ def test_boundary_maps() -> None:
         malis.bmap_to_affgraph(b, [[0, 1, 1]])
 
 
+def test_no_voxels_and_no_edges() -> None:
+    for shape in ((3, 0, 4, 4), (3, 1, 1, 1)):
+        weights = np.ones(shape, np.float32)
+        for counts in malis.malis_weights(weights, weights, np.ones(shape[1:], int), FACES):
+            assert counts.shape == shape
+            assert not counts.any()
+
+
 def test_bad_input() -> None:
     ids, aff = np.ones((2, 2, 2), int), np.ones((3, 2, 2, 2), np.float32)
     with pytest.raises(DataError, match=r"seg_gt covers \(3, 2, 2\)"):
