@@ -125,7 +125,13 @@ def _typed(name: str, spec: _Spec, value: Any, *, text: bool = False) -> Any:
     elif spec.type == "ints":
         value = _ints(name, spec, value, text)
     elif text:
-        raise ExperimentError(f"{name}: it can't be given as text; set it in the experiment file")
+        try:
+            value = ast.literal_eval(value)
+        except (SyntaxError, ValueError, TypeError):
+            raise ExperimentError(
+                f"{name}: {value} is not allowed; as text it must be plain Python values; the experiment file can say "
+                f"more: {spec.help}"
+            ) from None
     reason = spec.check(value) if spec.check is not None else None
     if reason:
         raise ExperimentError(f"{name}: {value!r} is not allowed; it must be {reason}")

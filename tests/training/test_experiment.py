@@ -113,6 +113,11 @@ def test_overrides_are_typed_and_checked(write):
             "conv1.dropout_rate=0.2",
             "warp_args.rotation=(-10, 10)",
             "name=other",
+            'lr_scales={"conv*": 0.1}',
+            "lr_scale.conv1=2",
+            'schedules={"lr": {"dec": 0.995}}',
+            "data.target=affinities",
+            "data.offsets=[(1, 0, 0), (0, 9, 0)]",
         ],
     )
     assert (made.steps, made.optimiser.lr, made.optimiser.weight_decay) == (1000, 1e-4, 0.01)
@@ -123,6 +128,9 @@ def test_overrides_are_typed_and_checked(write):
     assert made.control_values == {"conv1.dropout_rate": "0.2"}
     assert made.warp_args.rotation == (-10, 10)
     assert made.name == "other"
+    assert made.lr_scales == {"conv*": 0.1, "conv1": 2.0}
+    assert isinstance(made.schedules["lr"], StepDecay)
+    assert made.data.offsets == [(1, 0, 0), (0, 9, 0)]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +141,17 @@ def test_overrides_are_typed_and_checked(write):
         ("optimiser.lr=nan", "optimiser.lr: nan is not allowed; it must be finite"),
         ("optimiser.lrr=1", "optimiser.lrr: Optimiser has no such setting. Did you mean 'lr'?"),
         ("data.path=x.h5", "data.path: DemoData has no such setting."),
-        ("model=x", "model: it can't be given as text"),
+        (
+            "model=x",
+            "model: x is not allowed; as text it must be plain Python values; the experiment file can say more",
+        ),
+        ("model=3", "model: 3 is not allowed; it must be"),
+        ("optimiser=3", "optimiser: 3 is not allowed; it must be"),
+        ("data=3", "data: 3 is not allowed; it must be"),
+        ("schedules=3", "schedules: 3 is not allowed; it must be"),
+        ("warp_args=3", "warp_args: 3 is not allowed; it must be"),
+        ("lr_scales=3", "lr_scales: 3 is not allowed; it must be"),
+        ("lr_scales={'conv': -1}", "lr_scales: {'conv': -1} is not allowed; it must be"),
         ("model.x=1", "model has no settings that can be given as text"),
         ("steps", "'steps' is not allowed; it must be NAME=VALUE"),
         ("warp_args.rotation=[", "it must be a Python value"),
