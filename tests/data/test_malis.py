@@ -14,14 +14,16 @@ FACES = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
 
 def edges_of(weights: np.ndarray, nhood: np.ndarray) -> list[tuple[float, int, int, int]]:
+    """Weight, both voxels and flat index of every edge that stays in the volume."""
     shape = weights.shape[1:]
-    found = []
+    voxels = np.indices(shape).reshape(3, -1).T
+    found: list[tuple[float, int, int, int]] = []
     for e, offset in enumerate(nhood):
-        for p in np.ndindex(shape):
-            q = tuple(np.array(p) + offset)
-            if all(0 <= a < n for a, n in zip(q, shape, strict=True)):
-                u, v = np.ravel_multi_index(p, shape), np.ravel_multi_index(q, shape)
-                found.append((float(weights[(e, *p)]), int(u), int(v), e * int(np.prod(shape)) + int(u)))
+        ends = voxels + offset
+        here = np.flatnonzero(((ends >= 0) & (ends < shape)).all(1))
+        there = np.ravel_multi_index(tuple(ends[here].T), shape)
+        columns = (weights[e].ravel()[here], here, there, e * len(voxels) + here)
+        found += zip(*(column.tolist() for column in columns), strict=True)
     return found
 
 
@@ -37,10 +39,9 @@ def all_pairs(weights: np.ndarray, ids: np.ndarray, nhood: np.ndarray, same: boo
     edge_of = {weight: index for weight, _, _, index in edges}
     counts = np.zeros(weights.size, np.uint64)
     flat = ids.ravel()
-    for a in range(n):
-        for b in range(a):
-            if flat[a] and flat[b] and (flat[a] == flat[b]) == same and np.isfinite(best[a, b]):
-                counts[edge_of[best[a, b]]] += np.uint64(1)
+    counted = np.tril((flat[:, None] == flat) == same, -1) & (flat[:, None] != 0) & (flat != 0) & np.isfinite(best)
+    for weight, number in zip(*np.unique(best[counted], return_counts=True), strict=True):
+        counts[edge_of[weight]] = number
     return counts.reshape(weights.shape)
 
 
