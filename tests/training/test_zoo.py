@@ -169,3 +169,12 @@ def test_mnist_reads_a_file_that_is_sorted_by_class(shared_data: Path, make_sess
     session = make_session()
     build(load_experiment("mnist", [*settings, "torch_threads=1", "data.valid_fraction=0.1"]), session).run()
     assert session.metrics["valid_error"][40] < 0.5
+
+
+def test_the_perceptron_learns_what_comes_next(make_session) -> None:  # type: ignore[no-untyped-def]
+    from elektronn_tui.training.runner import build
+
+    small = ["data.examples=1000", "data.valid_examples=100", "validate_patches=100"]
+    session = make_session()
+    build(load_experiment("piano", [*small, "steps=60", "validate_every=60", "torch_threads=1"]), session).run()
+    assert session.metrics["valid_balanced_error"][60] < 0.4  # 0.5: always the same answer
