@@ -12,6 +12,7 @@ __all__ = [
     "ElektronnError",
     "ExperimentError",
     "ModelError",
+    "NodeNotFound",
     "ProtocolError",
     "SessionError",
     "SessionNotFound",
@@ -37,6 +38,12 @@ class ShapeError(ModelError):
 
     axis: str | None = None
     """Tag of the axis, where it is about one."""
+
+
+class NodeNotFound(ModelError, KeyError):
+    """No node goes by that name."""
+
+    __str__ = Exception.__str__  # that of KeyError puts the message into quotes
 
 
 class DataError(ElektronnError, ValueError):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from elektronn_tui.errors import ModelError, ShapeError
 
 from .cropping import Crop
+from .declared import checked
 from .merging import Add, Concat
 from .node import Node
 from .upconv import UpConv
@@ -15,6 +16,7 @@ from .upconv import UpConv
 __all__ = ["AutoMerge", "UpConvMerge"]
 
 
+@checked
 def AutoMerge(
     parent1: Node,
     parent2: Node,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .fragments import FragmentsToDense, fragment_offsets, fragment_pool
 from .initialisation import ParameterLike, initweights
 from .layer import Layer, LayerOperation, Normalisation
@@ -236,6 +237,7 @@ class Conv(Layer):
         """Whether it pads, by its mode."""
         return any(self._padding)
 
+    @checked
     def make_dual(self, parent: Node, share_w: bool = False, mfp: bool = False, **kwargs: Any) -> UpConv:
         """Return the up-convolution that undoes this layer: it enlarges by `pool_shape`, to its input's features.
 

@@ -16,6 +16,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .declared import checked
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node import Node, misfit
 from .plan import Plan, infer_shapes
@@ -67,6 +68,7 @@ class Tiling:
     step: Position
 
 
+@checked
 def predict_dense(
     node: Node,
     raw_img: npt.ArrayLike,
@@ -125,7 +127,7 @@ def predict_dense(
     channels = source.shape["f"]
     if image.shape[0] != channels:
         raise misfit(node, f"axis f of the image must be of size {channels}, not {image.shape[0]}.", "f")
-    if batch_size < 1 or int(batch_size) != batch_size:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ModelError(f"{node.title}: batch_size must be a whole number from 1 on, not {batch_size!r}.")
     if scale is None:
         scale = _scale_alone

@@ -19,6 +19,7 @@ import torch
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .feeding import computing_tensor, to_tensor
 from .storage import write_atomically
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["export_onnx", "export_program"]
 
 
+@checked
 def export_program(model: Model, *, dynamic_batch: bool = True) -> torch.export.ExportedProgram:
     """Return the prediction as a program of `torch.export`, in evaluation mode, for the declared sizes.
 
@@ -56,6 +58,7 @@ def export_program(model: Model, *, dynamic_batch: bool = True) -> torch.export.
         raise ModelError(_refusal(model, dynamic_batch, error)) from error
 
 
+@checked
 def export_onnx(model: Model, path: str | os.PathLike[str], *, dynamic_batch: bool = True) -> None:
     """Write the prediction to an ONNX file, in evaluation mode, for the declared sizes.
 

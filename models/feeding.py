@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from elektronn_tui.errors import ModelError
 
 if TYPE_CHECKING:
     from .node import Node
@@ -31,11 +34,21 @@ def to_tensor(node: Node, array: Any, like: torch.Tensor) -> Any:
     """Return an array for the source `node` as a tensor on the device of `like`.
 
     Floats get the type of `like`, other numbers that of the node. Objects, as of a `GenericInput`, stay as they are.
+
+    Raises
+    ------
+    ModelError
+        If it isn't an array of numbers.
     """
     if node.dtype == "object":
         return array
     if not isinstance(array, torch.Tensor):
-        array = np.ascontiguousarray(array)
+        try:
+            array = np.ascontiguousarray(array)
+        except ValueError as error:
+            raise ModelError(f"{node.title} takes an array, not {reprlib.repr(array)} ({error}).") from None
+        if array.dtype.kind not in "biuf":
+            raise ModelError(f"{node.title} takes an array of numbers, not {reprlib.repr(array)} of {array.dtype}.")
     dtype: torch.dtype = getattr(torch, node.dtype)
     return torch.as_tensor(array, device=like.device).to(like.dtype if dtype.is_floating_point else dtype)
 

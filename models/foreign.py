@@ -307,8 +307,8 @@ class ApplyFunc(_Foreign):
             raise ModelError(f"{self.title}: functor must be a function, not {functor!r}.")
         if not self.parents:
             raise ModelError(f"{self.title} needs a parent at least.")
-        if isinstance(args, str) or not isinstance(args, Sequence) or not isinstance(kwargs, Mapping | None):
-            raise ModelError(f"{self.title}: args must be a list and kwargs a dict, not {args!r} and {kwargs!r}.")
+        if isinstance(args, str) or not isinstance(args, Sequence):
+            raise ModelError(f"{self.title}: args must be a list, not {args!r}.")
         self.functor = functor
         operation = FunctionOperation(functor, args, kwargs or {})
         self._given: TaggedShape | None = None

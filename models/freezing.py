@@ -9,6 +9,8 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
+from .declared import checked
+
 if TYPE_CHECKING:
     from .model import Model
     from .node import Node
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["freeze", "unfreeze"]
 
 
+@checked
 def freeze(model: Model, which: int | Sequence[str]) -> list[str]:
     """Don't train the parameters of some nodes any more; an optimiser that has them already just finds no gradient.
 
@@ -44,6 +47,7 @@ def freeze(model: Model, which: int | Sequence[str]) -> list[str]:
     return [node.name for node in nodes]
 
 
+@checked
 def unfreeze(model: Model, which: Sequence[str] | None = None) -> list[str]:
     """Train the parameters of some nodes again, by default of all; what was given as constant stays so.
 
@@ -70,7 +74,9 @@ def _chosen(model: Model, which: int | Sequence[str]) -> list[Node]:
         if which < 0:
             raise ModelError(f"The number of nodes to freeze must be from 0 on, not {which}.")
         return [node for node in model.nodes.values() if node.param_count][: int(which)]
-    names = [which] if isinstance(which, str) else list(which)
+    names = [which] if isinstance(which, str) else which
+    if not isinstance(names, list | tuple | set | dict) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"Which nodes must be said by their names or by a whole number, not by {which!r}.")
     for name in names:
         if name not in model.nodes:
             raise ModelError(

@@ -58,7 +58,13 @@ def initweights(
     >>> raw = Input((None, 64), "b,f", name="raw")
     >>> layer = Perceptron(raw, 32, w=initweights((64, 32), mode="ortho"))
     """
-    shape = tuple(int(n) for n in shape)
+    try:
+        sizes = tuple(int(n) for n in shape)
+    except (TypeError, ValueError):
+        sizes = ()
+    if min(sizes, default=0) < 1:
+        raise ModelError(f"The shape of weights must be a list of whole numbers from 1 on, not {shape!r}.")
+    shape = sizes
     if spatial_axes is not None and len(shape) > 2:
         spatial = [a % len(shape) for a in spatial_axes]
         rest = [a for a in range(len(shape)) if a not in spatial]

@@ -13,6 +13,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
 
+from .declared import checked
 from .node import Node, misfit
 from .shape import TaggedShape
 
@@ -183,6 +184,7 @@ class GenericInput(Node):
         raise ModelError(f"{self.title} takes Python objects, of which there are no random ones to test with.")
 
 
+@checked
 def Input_like(
     ref: Node | TaggedShape,
     dtype: str | None = None,
@@ -218,7 +220,7 @@ def Input_like(
     else:
         raise ModelError(f"Input_like needs a node or a TaggedShape, not {type(ref).__name__}.")
     if override_f not in (False, None):
-        shape = shape.updateshape("f", int(override_f))
+        shape = shape.updateshape("f", override_f)
     return Input(
         shape.shape,
         shape.tags,

@@ -11,6 +11,7 @@ import torch
 from elektronn_tui.errors import ModelError, did_you_mean
 
 from .aggregate import AggregateLoss
+from .declared import checked
 from .layer import Layer
 from .node import Node
 
@@ -90,6 +91,7 @@ class LiveValues:
         values = {name: node.get_param_values(skip_const) for name, node in self.nodes.items()}
         return {name: own for name, own in values.items() if own}
 
+    @checked
     def set_param_values(
         self, values: Mapping[str, Mapping[str, npt.ArrayLike | torch.Tensor]], skip_const: bool = False
     ) -> None:
@@ -127,6 +129,10 @@ class LiveValues:
 
     def _set_rates(self, variable: str, value: float | Sequence[float]) -> None:
         nodes = self._having(variable)
+        if isinstance(value, str) or not isinstance(value, int | float | Sequence):
+            raise ModelError(
+                f"{variable} must be one number for all nodes, or a list with one for each, not {value!r}."
+            )
         values = [value] * len(nodes) if isinstance(value, int | float) else list(value)
         if len(values) != len(nodes):
             names = ", ".join(node.name for node in nodes) or "none"

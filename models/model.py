@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ModelError, ShapeError, did_you_mean
+from elektronn_tui.errors import ModelError, NodeNotFound, ShapeError, did_you_mean
 
 from .description import description_of
 from .evaluation import Evaluation
@@ -82,6 +82,10 @@ class Model(Evaluation, LiveValues):
         name: str = "model",
         scaling: dict[str, Any] | None = None,
     ) -> None:
+        if not isinstance(name, str):
+            raise ModelError(f"A model's name must be a text, not {name!r}.")
+        if not isinstance(scaling, dict | None):
+            raise ModelError(f"scaling must be a dict of plain values or None, not {scaling!r}.")
         self.name = name
         self.scaling = scaling
         self.extra: dict[str, str] = {}
@@ -171,21 +175,29 @@ class Model(Evaluation, LiveValues):
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
     def __getitem__(self, key: str | int) -> Node:
-        """Return a node by name or by its place in the order of computation."""
+        """Return a node by name or by its place in the order of computation.
+
+        Raises
+        ------
+        NodeNotFound
+            If none has that name.
+        IndexError
+            If there are not so many.
+        """
         if isinstance(key, int):
             return list(self.nodes.values())[key]
-        if key not in self.nodes:
-            raise KeyError(f"There is no node {key!r} in this model.{did_you_mean(key, self.nodes)}")
+        if not isinstance(key, str) or key not in self.nodes:
+            raise NodeNotFound(f"There is no node {key!r} in this model.{did_you_mean(str(key), self.nodes)}")
         return self.nodes[key]
 
     def children(self, node: Node | str) -> dict[str, Node]:
         """Return the nodes of this model that take a node's values, by name. Nodes themselves know parents only."""
-        wanted = self[node] if isinstance(node, str) else node
+        wanted = node if isinstance(node, Node) else self[node]
         return {name: other for name, other in self.nodes.items() if wanted in other.parents}
 
     def all_children(self, node: Node | str) -> dict[str, Node]:
         """Return all descendants of a node in this model and the node itself, by name, parents first."""
-        wanted = self[node] if isinstance(node, str) else node
+        wanted = node if isinstance(node, Node) else self[node]
         return {name: other for name, other in self.nodes.items() if wanted in walk([other])}
 
     def __len__(self) -> int:
@@ -250,7 +262,11 @@ class Model(Evaluation, LiveValues):
             ``torch.channels_last`` or ``torch.channels_last_3d``: weights and inputs of 2D and of 3D
             convolutions then each get the one of their number of axes.
         """
-        self.module.to(device=device, dtype=dtype)
+        try:
+            self.module.to(device=device, dtype=dtype)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"Model {self.name!r} can't be moved to {device or ''} {dtype or ''}: {reason}") from error
         if memory_format is not None:
             channels_last = memory_format in (torch.channels_last, torch.channels_last_3d)
             self._memory_format = memory_format if channels_last else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, ShapeError
 
+from .declared import check_declared
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node_parameters import NodeParameters
 from .plan import Plan, fitting_input_sizes, walk
@@ -108,7 +108,8 @@ class Node(NodeParameters):
             except TypeError:
                 return self  # the constructor itself says it better
             arguments = dict(list(bound.arguments.items())[1:])
-            _check_declared(cls, bound)
+            name = arguments.get("name", getattr(bound.signature.parameters.get("name"), "default", ""))
+            check_declared(f"{cls.__name__} {name!r}", bound)
             for parameter in bound.signature.parameters.values():
                 if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                     arguments |= arguments.pop(parameter.name, {})
@@ -226,7 +227,8 @@ class Node(NodeParameters):
             size = self.shape["f"] if self.shape.hastag("f") else None
             if size is None:
                 raise ModelError(f"{self.title} can't have feature names: {self.shape.text} has no f axis.")
-            if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(names) != size:
+            texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+            if not texts or len(names) != size:
                 raise ModelError(f"{self.title} needs {size} feature names, one for each feature, not {names!r}.")
             names = tuple(names)
         self.__dict__["_feature_names"] = names
@@ -409,28 +411,6 @@ class Node(NodeParameters):
         if self.detail:
             lines.append(self.detail)
         return "\n  ".join(lines)
-
-
-def _check_declared(cls: type[Node], call: inspect.BoundArguments) -> None:
-    """Raise if something else than a node or a flag was given where the constructor declares one.
-
-    Flags are not just taken for true: a value in the wrong place, as ``Conv(raw, 8, (3, 3), None, "relu", "same", 2)``,
-    would switch something on.
-    """
-    parameters = call.signature.parameters
-    for key, value in call.arguments.items():
-        declared = parameters[key].annotation
-        if declared == "Node":
-            good, right = isinstance(value, Node), "a node"
-        elif declared == "Node | None":
-            good, right = value is None or isinstance(value, Node), "a node or None"
-        elif declared == "bool":
-            good, right = isinstance(value, bool | np.bool_), "True or False"
-        else:
-            continue
-        if not good:
-            name = call.arguments.get("name", parameters["name"].default if "name" in parameters else "")
-            raise ModelError(f"{cls.__name__} {name!r}: {key} must be {right}, not {reprlib.repr(value)}.")
 
 
 def _valid_name(name: str) -> str:

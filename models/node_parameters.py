@@ -11,6 +11,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
+from .declared import checked
 from .feeding import to_numpy
 from .plan import walk
 
@@ -77,6 +78,7 @@ class NodeParameters:
         chosen = {k: v for k, v in self.params.items() if v.requires_grad or not skip_const}
         return {k: to_numpy(v.detach()).copy() for k, v in chosen.items()}
 
+    @checked
     def set_param_values(self, values: Mapping[str, npt.ArrayLike | torch.Tensor], skip_const: bool = False) -> None:
         """Set own parameters; with `skip_const` those that aren't trained are left alone.
 
@@ -92,7 +94,10 @@ class NodeParameters:
                     f"{self.title} has no parameter {name!r}, only {', '.join(params) or 'none'}."
                     f"{did_you_mean(name, params)}"
                 )
-            tensor = torch.as_tensor(value)
+            try:
+                tensor = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise ModelError(f"{self.title}: {name} must be an array, not {value!r}.") from None
             if tensor.shape != params[name].shape:
                 raise ModelError(
                     f"{self.title}: {name} has the shape {tuple(params[name].shape)}, "

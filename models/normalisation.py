@@ -34,8 +34,9 @@ def replace_normalisation(
     ModelError
         If there is no such way, or a layer that must be folded can't be.
     """
-    if way not in WAYS:
-        raise ModelError(f"replace_bn must be False or one of {', '.join(WAYS)}, not {way!r}.{did_you_mean(way, WAYS)}")
+    if not isinstance(way, str) or way not in WAYS:
+        hint = did_you_mean(str(way), WAYS)
+        raise ModelError(f"replace_bn must be False or one of {', '.join(WAYS)}, not {way!r}.{hint}")
     tensors = dict(tensors)
     for record in graph.nodes:
         layer = model[record.name]

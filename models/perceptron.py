@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .initialisation import ParameterLike, initweights
 from .layer import Layer, LayerOperation, Normalisation
 from .node import Node, misfit
@@ -125,6 +126,7 @@ class Perceptron(Layer):
             )
         return TaggedShape((shape[0], self._n_out), "b,f")
 
+    @checked
     def make_dual(self, parent: Node, share_w: bool = False, **kwargs: Any) -> Perceptron:
         """Return the perceptron that maps `parent` back to this one's input features.
 

@@ -153,6 +153,8 @@ class Reshape(Node):
             target = target.updateshape(target.shape.index(None), self._remainder(source, target))
         if source.stripnone_prod != target.stripnone_prod:
             have, want = source.stripbatch_prod, target.stripbatch_prod
+            if have == want:
+                raise misfit(self, f"the batch of {source.text} must be that of {target.text}.", "b")
             example = " an example" if source.hastag("b") and target.hastag("b") else ""
             raise misfit(
                 self, f"{source.text} has {have} entries{example}, but {target.text} has {want}; they must agree."

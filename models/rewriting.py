@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .freezing import freeze
 from .graph import Graph, NodeRecord, graph_of, references, tensors_of
 from .inputs import Input
@@ -27,6 +28,7 @@ __all__ = ["rebuild_model"]
 logger = logging.getLogger(__name__)
 
 
+@checked
 def rebuild_model(
     model: Model,
     *,

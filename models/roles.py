@@ -39,8 +39,8 @@ def node_list(role: str, nodes: Sequence[Node] | None) -> list[Node]:
     """Return the nodes of a role that takes a list of them."""
     if nodes is None:
         return []
-    if isinstance(nodes, Node) or not all(isinstance(node, Node) for node in nodes):
-        raise ModelError(f"{role} must be a list of nodes.")
+    if not isinstance(nodes, list | tuple) or not all(isinstance(node, Node) for node in nodes):
+        raise ModelError(f"{role} must be a list of nodes, not {nodes!r}.")
     return [of_kind(role, node, Node) for node in nodes]
 
 

@@ -91,7 +91,7 @@ class TaggedShape:
         self.centre = tuple(_numbers("centre", centre, or_nan=True))
         try:
             offsets = np.zeros((1, n), np.int64) if mfp_offsets is None else np.array(mfp_offsets, np.int64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ShapeError(f"mfp_offsets must be whole numbers, not {mfp_offsets!r} ({error}).") from None
         offsets.setflags(write=False)
         self.mfp_offsets = offsets
@@ -268,7 +268,7 @@ class TaggedShape:
     def _index(self, axis: int | str) -> int:
         if isinstance(axis, str):
             return self.tag2index(axis)
-        if not -len(self.shape) <= axis < len(self.shape):
+        if not isinstance(axis, int | np.integer) or not -len(self.shape) <= axis < len(self.shape):
             raise ShapeError(f"{self.text} has no axis {axis}.")
         return axis % len(self.shape)
 

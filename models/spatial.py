@@ -25,7 +25,7 @@ __all__ = [
 
 CONV: Mapping[int, Callable[..., torch.Tensor]] = MappingProxyType({1: F.conv1d, 2: F.conv2d, 3: F.conv3d})
 MAX_POOL: Mapping[int, Callable[..., torch.Tensor]] = MappingProxyType(
-    {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+    {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}  # not of F: those can't be pickled
 )
 AVERAGE_POOL: Mapping[int, Callable[..., torch.Tensor]] = MappingProxyType(
     {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

@@ -11,6 +11,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .node import Node, misfit
 from .shape import TaggedShape
 from .softmax import class_groups
@@ -157,6 +158,7 @@ class FromTensor(Node):
         return f"{self.axis} from {self.start} to {stop}{unit}" + (", stripped" if self.strip else "")
 
 
+@checked
 def split(
     node: Node,
     axis: str = "f",
@@ -201,7 +203,7 @@ def split(
     ([(10,b), (58,f)], [(39,r), (10,b), (58,f)])
     """
     title = f"split of {node.name!r} {node.shape.text}"
-    size = node.shape[axis]
+    size = node.shape[node.shape.tag2index(axis)]
     if (index is None) == (n_out is None):
         raise ModelError(f"{title}: give either index, where to cut, or n_out, the number of equal parts.")
     ranges: list[tuple[int, int | None, int | None]]
@@ -213,13 +215,15 @@ def split(
     else:
         try:
             cuts = [int(i) for i in np.atleast_1d(np.asarray(index)).tolist() if int(i) == i]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             cuts = []
         edges = [0, *cuts]
         if len(edges) < 2 or any(b <= a for a, b in pairwise(edges)):
             raise ModelError(f"{title}: index must be whole numbers from 1 on that rise, not {index!r}.")
         ranges = [(start, stop, None) for start, stop in zip(edges, [*cuts, None], strict=True)]
         lengths = [None if (end := stop or size) is None else end - start for start, stop, _ in ranges]
+    if not isinstance(name, str | list | tuple):
+        raise ModelError(f"{title}: name must be a text or a list of them, not {name!r}.")
     names = [name] * len(ranges) if isinstance(name, str) else list(name)
     if len(names) != len(ranges):
         raise ModelError(f"{title}: {len(ranges)} pieces need as many names, not {len(names)}.")

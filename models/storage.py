@@ -18,6 +18,7 @@ from torch import nn
 
 from elektronn_tui.errors import ModelError
 
+from .declared import checked
 from .graph import Graph, graph_of, node_classes, tensors_of
 from .model_from_graph import Foreign, make_model
 from .rewriting import rebuild_model
@@ -32,6 +33,7 @@ FORMAT_VERSION = 1
 TEXTS = ("format", "version", "graph", "scaling", "extra")
 
 
+@checked
 def save_model(
     model: Model,
     path: str | os.PathLike[str],
@@ -51,7 +53,11 @@ def save_model(
         If a node can't be stored, or the file can't be written.
     """
     scaling = model.scaling if scaling is None else scaling
+    if not isinstance(scaling, dict | None):
+        raise ModelError(f"scaling must be a dict of plain values or None, not {scaling!r}.")
     extra = dict(model.extra if extra is None else extra)
+    if not all(isinstance(text, str) for item in extra.items() for text in item):
+        raise ModelError(f"extra must be texts by names, not {extra!r}.")
     metadata = {
         "format": FORMAT,
         "version": str(FORMAT_VERSION),
@@ -108,6 +114,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+@checked
 def load_model(
     path: str | os.PathLike[str],
     *,

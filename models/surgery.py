@@ -12,6 +12,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
+from .declared import checked
 from .graph import FOREIGN, Graph, NodeRecord, graph_of, references, tensors_of
 from .model_from_graph import Foreign, make_model
 from .node import Node
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["rebuild_decoder", "replace_with_input"]
 
 
+@checked
 def replace_with_input(
     model: Model, node: Node | str, name: str | None = None, *, child: Node | str | None = None
 ) -> Model:
@@ -69,6 +71,7 @@ def replace_with_input(
     return _reduced(model, graph, name, node.name)
 
 
+@checked
 def rebuild_decoder(
     model: Model, state_name: str, state_child_name: str | None = None, name: str = "state_input"
 ) -> Model:
@@ -185,6 +188,8 @@ def _member(model: Model, node: Node | str) -> Node:
         if node not in model.nodes:
             raise ModelError(f"There is no node {node!r} in model {model.name!r}.{did_you_mean(node, model.nodes)}")
         return model.nodes[node]
+    if not isinstance(node, Node):
+        raise ModelError(f"A node of model {model.name!r} must be given, or its name, not {node!r}.")
     if model.nodes.get(node.name) is not node:
         raise ModelError(f"{node.title} is not in model {model.name!r}.")
     return node

@@ -11,6 +11,7 @@ import torch
 
 from elektronn_tui.errors import ModelError, did_you_mean
 
+from .declared import checked
 from .graph import tensors_of
 from .storage import read_tensors
 
@@ -47,6 +48,7 @@ class TransferReport:
         return "\n".join(lines)
 
 
+@checked
 def transfer_params(
     source: Model | str | os.PathLike[str],
     target: Model,
@@ -119,8 +121,8 @@ def _renamed(
     for old, new in rename.items():
         if old not in nodes and old not in given:
             raise ModelError(f"rename: the source has no {old!r}.{did_you_mean(old, [*nodes, *given])}")
-        if new not in wanted:
-            raise ModelError(f"rename: the target has no {new!r}.{did_you_mean(new, wanted)}")
+        if not isinstance(new, str) or new not in wanted:
+            raise ModelError(f"rename: the target has no {new!r}.{did_you_mean(str(new), wanted)}")
     result: dict[str, str] = {}
     for key in sorted(given, key=lambda key: key.partition(".")[0] in rename or key in rename):
         node, _, parameter = key.partition(".")

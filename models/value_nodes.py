@@ -249,10 +249,6 @@ def _first_values(title: str, size: Sequence[int], value: Any, init_kwargs: Mapp
         return lambda: torch.zeros(tuple(size))
     if value is not None:
         raise ModelError(f"{title}: give either value or init_kwargs, not both.")
-    if not isinstance(init_kwargs, Mapping):
-        raise ModelError(
-            f"{title}: init_kwargs must be arguments of initweights, as {{'scale': 0.1}}, not {init_kwargs!r}."
-        )
     known = {"scale", "mode", "pool"}
     for key in init_kwargs:
         if key not in known:

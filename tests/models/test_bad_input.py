@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from elektronn_tui.models import (
     Add,
     AggregateLoss,
     ApplyFunc,
+    AutoMerge,
     BinaryNLL,
     Classification,
     ClassScores,
@@ -33,6 +37,7 @@ from elektronn_tui.models import (
     Input_like,
     LovaszLoss,
     MalisNLL,
+    Model,
     Module,
     MultinoulliNLL,
     Node,
@@ -50,6 +55,16 @@ from elektronn_tui.models import (
     TverskyLoss,
     UpConv,
     ValueNode,
+    export_onnx,
+    export_program,
+    freeze,
+    initweights,
+    load_model,
+    rebuild_model,
+    replace_with_input,
+    save_model,
+    split,
+    transfer_params,
 )
 
 NAN = float("nan")
@@ -109,7 +124,7 @@ NODES: dict[str, tuple[Callable[[], object], str]] = {
     "value NaN": (lambda: ValueNode((2, 3), "b,f", value=NAN), r"6 of the 6 values given for value are not finite"),
     "init_kwargs a list": (
         lambda: ValueNode((2,), "f", init_kwargs=["scale"]),
-        r"init_kwargs must be arguments of initweights",
+        r"init_kwargs must be a mapping",
     ),
     "init_kwargs unknown": (lambda: ValueNode((2,), "f", init_kwargs={"scal": 1}), r"no 'scal'.*Did you mean 'scale'"),
     "state without f": (lambda: InitialState_like(Input((1, 8), "b,x"), 3), r"needs a parent with an axis f"),
@@ -174,8 +189,8 @@ NODES: dict[str, tuple[Callable[[], object], str]] = {
     # Functions and modules
     "function is none": (lambda: ApplyFunc(image(), "abs"), r"functor must be a function, not 'abs'"),
     "function of nothing": (lambda: ApplyFunc([], torch.abs), r"needs a parent"),
-    "function, args a number": (lambda: ApplyFunc(image(), torch.abs, 3), r"args must be a list and kwargs a dict"),
-    "function, kwargs a list": (lambda: ApplyFunc(image(), torch.abs, (), [1]), r"args must be a list and kwargs"),
+    "function, args a number": (lambda: ApplyFunc(image(), torch.abs, 3), r"args must be a list, not 3"),
+    "function, kwargs a list": (lambda: ApplyFunc(image(), torch.abs, (), [1]), r"kwargs must be a mapping, not \[1\]"),
     "function, tags a number": (lambda: ApplyFunc(image(), torch.abs, tags=3), r"tags must be a string like"),
     "function, shape a number": (lambda: ApplyFunc(image(), torch.abs, shape=3), r"list of sizes.*not 3"),
     "module is a function": (lambda: Module(image(), torch.abs), r"must be a torch.nn.Module.*ApplyFunc"),
@@ -265,3 +280,167 @@ def test_nodes(what: str) -> None:
     call, words = NODES[what]
     with pytest.raises(ElektronnError, match=words):
         call()
+
+
+def network() -> Model:
+    raw = Input((1, 1, 22, 22), "b,f,y,x", name="raw")
+    conv = Conv(raw, 4, (3, 3), (2, 2), batch_normalisation="train", dropout_rate=0.1)
+    out = Softmax(Conv(conv, 3, (3, 3), activation_func="lin"))
+    target = Input_like(out, "int16", "target", override_f=1)
+    loss = AggregateLoss(MultinoulliNLL(out, target, True))
+    return Model(raw, target, loss, out)
+
+
+R: Any = rebuild_model
+M: Any = Model
+NOWHERE = Path("/nowhere/at/all")
+
+MODELS: dict[str, tuple[Callable[[Any], object], str]] = {
+    # The model and its roles
+    "input None": (lambda m: M(None), r"needs a prediction_node or a loss_node|input_node must be one Input"),
+    "input a layer": (lambda m: M(m["conv"], prediction_node=m["softmax"]), r"input_node must be one Input, not Conv"),
+    "role unknown": (
+        lambda m: M("rwa", prediction_node=m["softmax"]),
+        r"input_node: none .* 'rwa'. Did you mean 'raw'",
+    ),
+    "loss not a number": (lambda m: M(m["raw"], loss_node=m["nll"]), r"loss must be one number, but .*AggregateLoss"),
+    "prediction of another graph": (lambda m: M(m["raw"], prediction_node=image()), r"doesn't depend on the input"),
+    "target of another graph": (lambda m: M(m["raw"], ids(), m["total_loss"]), r"doesn't depend on the target"),
+    "list role a node": (
+        lambda m: M(m["raw"], m["target"], m["total_loss"], None, m["nll"]),
+        r"must be a list of nodes",
+    ),
+    "list role a number": (lambda m: M(m["raw"], prediction_ext=3), r"prediction_ext must be a list of nodes, not 3"),
+    "model name None": (
+        lambda m: M(m["raw"], prediction_node=m["softmax"], name=None),
+        r"name must be a text, not None",
+    ),
+    "scaling text": (lambda m: M(m["raw"], prediction_node=m["softmax"], scaling="x"), r"scaling must be a dict"),
+    "node unknown": (lambda m: m["covn"], r"^There is no node 'covn' in this model. Did you mean 'conv'\?$"),
+    "node by None": (lambda m: m[None], r"no node None"),
+    "children of nobody": (lambda m: m.children("covn"), r"Did you mean 'conv'"),
+    "children of None": (lambda m: m.all_children(None), r"no node None"),
+    "two models, one name": (
+        lambda m: M(m["raw"], prediction_node=Add(m["softmax"], network()["softmax"])),
+        r"Two models have each a node",
+    ),
+    # What is live
+    "rate text": (lambda m: setattr(m, "dropout_rates", "high"), r"one number for all nodes, or a list"),
+    "rates, 2 of 1": (
+        lambda m: setattr(m, "dropout_rates", [0.1, 0.2]),
+        r"1 nodes have a dropout_rate \(conv\), but 2",
+    ),
+    "rate 1": (lambda m: setattr(m["conv"], "dropout_rate", 1.0), r"from 0 below 1"),
+    "mixing weights, 2 of 1": (lambda m: setattr(m, "mixing", [1, 2]), r"a list of 1 numbers"),
+    "parameters None": (lambda m: m.set_param_values(None), r"values must be a mapping, not None"),
+    "parameters of a node None": (lambda m: m.set_param_values({"conv": None}), r"values must be a mapping, not None"),
+    "parameter unknown": (lambda m: m.set_param_values({"conv": {"v": 0}}), r"no parameter 'v', only"),
+    "parameter text": (lambda m: setattr(m["conv"], "b", "zero"), r"b must be an array, not 'zero'"),
+    "parameter of another shape": (
+        lambda m: setattr(m["conv"], "b", np.zeros(3)),
+        r"b has the shape \(4,\), but \(3,\)",
+    ),
+    "names of features, 2 of 3": (
+        lambda m: setattr(m["softmax"], "feature_names", ["a", "b"]),
+        r"needs 3 feature names",
+    ),
+    "names of features a number": (
+        lambda m: setattr(m["softmax"], "feature_names", 3),
+        r"needs 3 feature names.*not 3",
+    ),
+    "device unknown": (lambda m: m.to("cud"), r"can't be moved to cud"),
+    "dtype of numpy, model": (lambda m: m.to(dtype="half"), r"can't be moved to .*half"),
+    # Values
+    "no array": (lambda m: m.predict(), r"needs 1 arrays \(raw\), but got 0|array"),
+    "array of text": (lambda m: m.predict("raw.h5"), r"Input 'raw' takes an array of numbers, not .*raw.h5"),
+    "array None": (lambda m: m.predict(None), r"Input 'raw' takes an array of numbers"),
+    "array ragged": (lambda m: m.predict([[1, 2], [3]]), r"Input 'raw' takes an array, not .*inhomogeneous"),
+    "array complex": (lambda m: m.predict(np.zeros((1, 1, 22, 22), complex)), r"takes an array of numbers.*complex"),
+    "array of 3 axes": (lambda m: m.predict(np.zeros((1, 22, 22))), r"takes arrays of 4 axes .*\(1, 22, 22\)"),
+    "array of 2 features": (lambda m: m.predict(np.zeros((1, 2, 22, 22))), r"axis f has 1 entries.*\(1, 2, 22, 22\)"),
+    "array of no fitting size": (lambda m: m.predict(np.zeros((1, 1, 21, 22))), r"axis y .*would fit"),
+    "target doesn't fit": (lambda m: m.loss(np.zeros((1, 1, 22, 22)), np.zeros((1, 1, 7, 8))), r"axis y"),
+    "dense, flag text": (lambda m: m.predict_dense(np.zeros((1, 30, 30)), "u1"), r"as_uint8 must be True or False"),
+    "dense, batch None": (
+        lambda m: m.predict_dense(np.zeros((1, 30, 30)), batch_size=None),
+        r"batch_size must be a whole",
+    ),
+    "dense, image of 2 axes": (lambda m: m.predict_dense(np.zeros((30, 30))), r"images with the axes f, y, x, not"),
+    "dense, image too small": (lambda m: m.predict_dense(np.zeros((1, 5, 30))), r"axis y"),
+    # Rewriting
+    "rebuild a text": (lambda m: R("model"), r"model must be a model, not 'model'"),
+    "rebuild a node": (lambda m: R(m["raw"]), r"model must be a model, not <Input"),
+    "exact text": (lambda m: R(m, imposed_patch_size=(22, 22), exact="no"), r"exact must be True or False, not 'no'"),
+    "patch of 1 axis": (lambda m: R(m, imposed_patch_size=(22,)), r"each of the 2 spatial axes y, x"),
+    "patch negative": (lambda m: R(m, imposed_patch_size=(-2, 22)), r"whole number from 1 on.*\(-2, 22\)"),
+    "patch a number": (lambda m: R(m, imposed_patch_size=22), r"whole numbers, not 22"),
+    "patch exact": (lambda m: R(m, imposed_patch_size=(21, 22), exact=True), r"\(21, 22\) doesn't fit.*nearest"),
+    "batch 0": (lambda m: R(m, imposed_batch_size=0), r"imposed_batch_size must be a whole number from 1 on, not 0"),
+    "replace_bn a number": (lambda m: R(m, replace_bn=3), r"replace_bn must be False or one of .*not 3"),
+    "replace_bn unknown": (lambda m: R(m, replace_bn="flod"), r"Did you mean 'fold'"),
+    "lock a fraction": (lambda m: R(m, lock_trainable_params=1.5), r"names or by a whole number, not by 1.5"),
+    "lock unknown": (lambda m: R(m, lock_trainable_params=["covn"]), r"no node 'covn'.*Did you mean 'conv'"),
+    "freeze in a node": (lambda m: freeze(m["conv"], 1), r"model must be a model, not <Conv"),
+    "freeze None": (lambda m: freeze(m, None), r"names or by a whole number, not by None"),
+    "freeze -1": (lambda m: freeze(m, -1), r"from 0 on, not -1"),
+    "freeze a softmax": (lambda m: freeze(m, ["softmax"]), r"has no parameters of its own"),
+    "input for a stranger": (lambda m: replace_with_input(m, image()), r"is not in model 'model'"),
+    "input for None": (lambda m: replace_with_input(m, None), r"must be given, or its name, not None"),
+    "transfer from None": (lambda m: transfer_params(None, m), r"source must be a model or a path, not None"),
+    "transfer to a file": (lambda m: transfer_params(m, "model"), r"target must be a model, not 'model'"),
+    "transfer, rename a list": (lambda m: transfer_params(m, m, ["conv"]), r"rename must be a mapping"),
+    "transfer, rename to None": (lambda m: transfer_params(m, m, {"conv": None}), r"the target has no None"),
+    "transfer, strict text": (
+        lambda m: transfer_params(m, m, strict="yes"),
+        r"strict must be True or False, not 'yes'",
+    ),
+    # Joining, splitting, drawing
+    "merge with None": (lambda m: AutoMerge(m["raw"], None), r"parent2 must be a node, not None"),
+    "merge without n_f": (lambda m: AutoMerge(m["raw"], m["conv"]), r"upconv_n_f is needed"),
+    "merge, odd difference": (lambda m: AutoMerge(image(), Conv(image(), 1, (2, 1)), 2), r"axis y .* odd number"),
+    "merge, mode": (lambda m: AutoMerge(image(), image(), merge_mode="sum"), r"must be 'concat' or 'add', not 'sum'"),
+    "split a text": (lambda m: split("raw", n_out=2), r"node must be a node, not 'raw'"),
+    "split in 3": (lambda m: split(image(), "y", n_out=3), r"axis y of size 8 doesn't divide into 3 equal parts"),
+    "split nowhere": (lambda m: split(image(), "z", [1]), r"has no axis 'z', only b, f, y, x"),
+    "split at infinity": (lambda m: split(image(), "y", np.inf), r"index must be whole numbers from 1 on"),
+    "dual of None": (lambda m: m["conv"].make_dual(None), r"parent must be a node, not None"),
+    "weights of size 0": (lambda m: initweights((3, 0)), r"whole numbers from 1 on, not \(3, 0\)"),
+    "weights mode": (lambda m: initweights((3, 2), mode="norm"), r"'norm' is no mode; there are"),
+    # Files, without a file
+    "save to None": (lambda m: m.save(None), r"path must be a path, not None"),
+    "save into no folder": (lambda m: m.save(NOWHERE / "m"), r"can't be written to /nowhere/at/all/m: No such file"),
+    "save a text": (lambda m: save_model("m.safetensors", m), r"model must be a model, not 'm.safetensors'"),
+    "save, extra of numbers": (lambda m: m.save(NOWHERE, extra={"a": 1}), r"extra must be texts by names"),
+    "save, scaling of arrays": (
+        lambda m: m.save(NOWHERE, scaling={"a": np.ones(2)}),
+        r"scaling must hold plain values",
+    ),
+    "load None": (lambda m: load_model(None), r"path must be a path, not None"),
+    "load nothing": (lambda m: load_model(NOWHERE), r"There is no model file /nowhere/at/all"),
+    "load, functions a list": (lambda m: load_model(NOWHERE, functions=["f"]), r"functions must be a mapping"),
+    "load, flag text": (lambda m: load_model(NOWHERE, allow_nan="no"), r"allow_nan must be True or False, not 'no'"),
+    "export a node": (lambda m: export_program(m["conv"]), r"model must be a model, not <Conv"),
+    "export, flag text": (lambda m: export_program(m, dynamic_batch="yes"), r"dynamic_batch must be True or False"),
+    "export to None": (lambda m: export_onnx(m, None), r"path must be a path, not None"),
+}
+
+
+@pytest.mark.parametrize("what", MODELS)
+def test_models(what: str) -> None:
+    call, words = MODELS[what]
+    with pytest.raises(ElektronnError, match=words):
+        call(network())
+
+
+def test_an_unknown_keyword_is_python_s_own_error() -> None:
+    with pytest.raises(TypeError, match=r"rebuild_model\(\) got an unexpected keyword argument 'patch'"):
+        R(network(), patch=(22, 22))
+
+
+def test_networks_can_be_copied_and_pickled() -> None:
+    model = network()
+    x = np.random.default_rng(0).random((1, 1, 22, 22), np.float32)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(copied.predict(x), model.predict(x))
+        copied["conv"].b = np.ones(4)
+        assert not np.array_equal(model["conv"].b.detach(), np.ones(4))
