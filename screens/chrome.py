@@ -197,6 +197,15 @@ class Banner(Line):
     def __init__(self) -> None:
         super().__init__(id="banner")
 
+    def render(self) -> RenderResult:
+        """Draw the line, a long reason cut: the keys behind it are what a person needs."""
+        line = super().render()
+        if not isinstance(line, Content) or line.cell_length <= self.size.width:
+            return line
+        behind = line[len(self._pieces[0][0]) :]
+        room = max(self.size.width - behind.cell_length - 1, 0)
+        return line.truncate(room, ellipsis=True) + Content(" ") + behind
+
     def take(self, state: SessionState, keys: KeyMap, read_only: bool) -> None:
         """Show what a state asks for, or go."""
         pieces, role = banner_text(state, keys, read_only)

@@ -170,6 +170,14 @@ async def test_pause_shows_a_banner_with_the_key_that_resumes(shown: Any, fake: 
         assert fake.seen(Resume)
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_long_reason_leaves_the_key_that_resumes_in_sight(shown: Any, fake: Any, until: Any, size: Any) -> None:
+    fake.set_status(state="paused", reason=f"the loss is nan at step 64; the batch is in /{'long/' * 40}batch.npz")
+    async with shown(size) as pilot:
+        await until(pilot, lambda: "paused (the loss is nan at step 64; the batch is in /long/" in screen_text(pilot))
+        assert "…  p  resume" in screen_text(pilot)
+
+
 @pytest.mark.parametrize("pane", range(1, 7))
 async def test_space_never_pauses_and_p_does_in_every_pane(shown: Any, fake: Any, until: Any, pane: int) -> None:
     async with shown() as pilot:
