@@ -109,6 +109,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise ModelError(f"The model can't be written to {path}: {error.strerror or error}.") from error
+    except ValueError as error:  # of the name, as one with a null character
+        raise ModelError(f"The model can't be written to {str(path)!r}: {error}.") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -192,9 +194,9 @@ def _checked(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    if not path.is_file():
-        raise ModelError(f"There is no model file {path}.")
     try:
+        if not path.is_file():
+            raise ModelError(f"There is no model file {path}.")
         with safe_open(str(path), framework="pt") as file:
             return dict(file.metadata() or {}), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

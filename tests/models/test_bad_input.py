@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from elektronn_tui.errors import ElektronnError
+from elektronn_tui.errors import ElektronnError, ModelError
 from elektronn_tui.models import (
     GRU,
     AbsLoss,
@@ -419,6 +423,8 @@ MODELS: dict[str, tuple[Callable[[Any], object], str]] = {
     "load nothing": (lambda m: load_model(NOWHERE), r"There is no model file /nowhere/at/all"),
     "load, functions a list": (lambda m: load_model(NOWHERE, functions=["f"]), r"functions must be a mapping"),
     "load, flag text": (lambda m: load_model(NOWHERE, allow_nan="no"), r"allow_nan must be True or False, not 'no'"),
+    "load a name too long": (lambda m: load_model("a" * 300), r"can't be read: File name too long"),
+    "save to a null character": (lambda m: m.save("a\0b"), r"can't be written to 'a.*null"),
     "export a node": (lambda m: export_program(m["conv"]), r"model must be a model, not <Conv"),
     "export, flag text": (lambda m: export_program(m, dynamic_batch="yes"), r"dynamic_batch must be True or False"),
     "export to None": (lambda m: export_onnx(m, None), r"path must be a path, not None"),
@@ -444,3 +450,68 @@ def test_networks_can_be_copied_and_pickled() -> None:
         np.testing.assert_array_equal(copied.predict(x), model.predict(x))
         copied["conv"].b = np.ones(4)
         assert not np.array_equal(model["conv"].b.detach(), np.ones(4))
+
+
+def edited(data: bytes, **metadata: str) -> bytes:
+    """Return a model file with other texts in its header, and without a checksum."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] |= metadata
+    del header["__metadata__"]["checksum"]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+TRUNCATED = r"is no safetensors file, or it is truncated"
+
+FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", TRUNCATED),
+    "cut in the length": (lambda data: data[:7], TRUNCATED),
+    "cut in the header": (lambda data: data[:200], TRUNCATED),
+    "cut behind the header": (lambda data: data[: 8 + int.from_bytes(data[:8], "little")], TRUNCATED),
+    "cut in the last number": (lambda data: data[:-1], TRUNCATED),
+    "longer": (lambda data: data + bytes(8), TRUNCATED),
+    "a pickle": (lambda data: pickle.dumps({"w": np.ones(3)}), TRUNCATED),
+    "a text": (lambda data: b"model: unet\n" * 20, TRUNCATED),
+    "a length beyond all files": (lambda data: b"\xff" * 7 + b"\x7f" + data[8:], TRUNCATED),
+    "somebody else's": (lambda data: safetensors.torch.save({"w": torch.ones(2)}), r"but no model of this package"),
+    "another version": (
+        lambda data: edited(data, version="2"),
+        r"has the format version 2; this package reads version 1",
+    ),
+    "a changed bit": (lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:], r"is damaged: its checksum"),
+    "a changed header": (lambda data: data.replace(b"softmax", b"softmix"), r"is damaged: its checksum"),
+    "no graph": (lambda data: edited(data, graph="[]"), r"its header is broken .*Expected `object`"),
+    "a bottomless graph": (lambda data: edited(data, graph="[" * 100_000), r"its header is broken .*Recursion"),
+    "scaling of a list": (lambda data: edited(data, scaling="[]"), r"its header is broken"),
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_files(what: str, tmp_path: Path) -> None:
+    change, words = FILES[what]
+    path = tmp_path / "model.safetensors"
+    model = network()
+    model.save(path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ModelError, match=words) as loading:
+        load_model(path)
+    assert str(path) in str(loading.value)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_process_that_dies_while_it_saves_leaves_the_old_file(step: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    network().save(path)
+    before = path.read_bytes()
+    program = (
+        "import os, sys\n"
+        "from elektronn_tui.models import load_model\n"
+        "model = load_model(sys.argv[1])\n"
+        "model['conv'].b = model['conv'].b + 1\n"
+        f"os.{step} = lambda *args: os._exit(7)\n"
+        "model.save(sys.argv[1])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 7
+    assert path.read_bytes() == before
+    load_model(path)
