@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ._compiled import compiled
+from ._compiled import compiled, prefetch
 
 __all__ = ["connected_components", "count_pairs", "edge_keys"]
 
 NO_EDGE = np.uint32(0xFFFFFFFF)  # the bits of a NaN: no weight has this key
+
+_AHEAD = 12  # edges
 
 # Columns of what is known of a cluster: its voxels, those with an id, their id or the list of their ids (-1: no list).
 SIZE, LABELLED, LABEL, LIST = 0, 1, 2, 3
@@ -205,6 +207,22 @@ def _merge(clusters: Any, lists: Any, entries: Any, table: Any, state: Any, a: A
 
 
 @compiled
+def _ask_ahead(order: Any, i: Any, steps: Any, parent: Any, clusters: Any, counts: Any) -> None:
+    """Prefetch what later edges need: they are in no order of place. Two thirds of the time without."""
+    if i + 2 * _AHEAD < order.size:
+        e = order[i + 2 * _AHEAD] // parent.size
+        v = order[i + 2 * _AHEAD] - e * parent.size
+        prefetch(parent, v)
+        prefetch(parent, v + steps[e])
+    if i + _AHEAD < order.size:
+        e = order[i + _AHEAD] // parent.size
+        v = order[i + _AHEAD] - e * parent.size
+        prefetch(clusters, parent[v] * clusters.shape[1])
+        prefetch(clusters, parent[v + steps[e]] * clusters.shape[1])
+        prefetch(counts, order[i + _AHEAD])
+
+
+@compiled
 def count_pairs(keys: Any, bounds: Any, nhood: Any, ids: Any, same_ids: bool, parent: Any) -> Any:
     """Join voxels along edges in order and return for each edge how many pairs of voxels it joins, (E * voxels,).
 
@@ -245,7 +263,9 @@ def count_pairs(keys: Any, bounds: Any, nhood: Any, ids: Any, same_ids: bool, pa
 
     low = np.uint32(0)
     for high in bounds:
-        for edge in _joining_edges(flat_keys, steps, parent, low, high):
+        order = _joining_edges(flat_keys, steps, parent, low, high)
+        for i, edge in enumerate(order):
+            _ask_ahead(order, i, steps, parent, clusters, counts)
             e = edge // n_voxels
             v = edge - e * n_voxels
             a, b = _find(parent, v), _find(parent, v + steps[e])

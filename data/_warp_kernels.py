@@ -27,7 +27,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 
-from ._compiled import compiled, intrinsic
+from ._compiled import compiled, intrinsic, prefetch
 
 __all__ = ["copy_spans", "pack_quads", "row_spans", "sample_linear", "sample_nearest", "sample_quads"]
 
@@ -105,30 +105,13 @@ def _store(typing_context, array, index, value):  # type: ignore[no-untyped-def]
     return types.void(array, types.int32, array.dtype), generate
 
 
-@intrinsic
-def _prefetch(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """Ask for the cache line of ``array[index]``; an index outside of the array does no harm."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        address = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        address = builder.bitcast(builder.gep(address, [arguments[1]]), ir.IntType(8).as_pointer())
-        int32 = ir.IntType(32)
-        prefetch = builder.module.declare_intrinsic(
-            "llvm.prefetch", [address.type], ir.FunctionType(ir.VoidType(), [address.type, int32, int32, int32])
-        )
-        builder.call(prefetch, [address, int32(0), int32(2), int32(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
 @njit(inline="always")
 def _ask_ahead(source, strides, rows, spans, z, y):  # type: ignore[no-untyped-def]
     """Prefetch what will be copied some rows later: the pieces are too short for the processor to see a pattern."""
     z, y = z + (y + _ROWS_AHEAD) // rows, (y + _ROWS_AHEAD) % rows
     start, line = z * strides[0] + y * strides[1], 64 // source.itemsize
     for at in range(start + spans[y, 0], start + spans[y, 1] + line, line):
-        _prefetch(source, at)
+        prefetch(source, at)
 
 
 @intrinsic
