@@ -236,6 +236,14 @@ class LogView(ScrollView, can_focus=True):
         """Go on a line."""
         self.scroll_relative(y=1, animate=False)
 
+    def action_scroll_left(self) -> None:
+        """Show what lies half a width to the left."""
+        self.scroll_relative(x=-max(self.size.width // 2, 1), animate=False, force=True)
+
+    def action_scroll_right(self) -> None:
+        """Show what lies half a width to the right: the end of long lines."""
+        self.scroll_relative(x=max(self.size.width // 2, 1), animate=False, force=True)
+
     def action_page_up(self) -> None:
         """Go back a page."""
         self.scroll_relative(y=-max(self.scrollable_content_region.height - 1, 1), animate=False)

@@ -78,6 +78,24 @@ async def test_shows_the_tail_and_fetches_nothing_for_it(size: tuple[int, int]) 
         assert app.query_one(LogView).total == 100_000
 
 
+async def test_the_end_of_long_lines_is_reached_with_the_arrow_keys() -> None:
+    app = LogApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        view = app.query_one(LogView)
+        view.push([Line(100_000, "x" * 100 + " the end")])
+        await settle(pilot)
+        assert not any(row.endswith("the end") for row in rows(app))
+        await pilot.press("right")
+        await settle(pilot)
+        assert any(row.endswith("the end") for row in rows(app))
+        view.push([Line(100_001, "next")])
+        await settle(pilot)
+        assert any(row.endswith("the end") for row in rows(app)), "what comes moves nothing sideways"
+        await pilot.press("left")
+        await settle(pilot)
+        assert any(row.endswith("next") for row in rows(app))
+
+
 async def test_new_lines_stay_in_view() -> None:
     app = LogApp()
     async with app.run_test(size=(80, 24)) as pilot:
