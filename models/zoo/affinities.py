@@ -2,7 +2,7 @@
 
 After Lee et al., "Superhuman accuracy on the SNEMI3D connectomics challenge" (2017): a U-Net whose levels are residual
 and whose skip connections are sums, for the edges to the three nearest neighbours and to three distant voxels. Input
-and output 16×96×96; 130,968 parameters. A step takes about 2 s on two cores. Learns from a synthetic volume of 10 nm,
+and output 16×96×96; 130,968 parameters. A step takes about 3 s on two cores. Learns from a synthetic volume of 10 nm,
 or from your own: ``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids; 0 is unknown.
 """
 

@@ -3,7 +3,7 @@
 The network of the example ``affinities`` for the three nearest edges, 130,890 parameters. The loss is the likelihood
 of edges and, as its second part, that of pairs of voxels (Turaga et al., 2009): an edge that alone holds two cells
 together weighs as much as all the pairs it joins. The control ``loss.mixing`` shifts between the two: "1.8,0.2" for
-the start, "0.2,1.8" once most edges are right. A step takes about 2 s on two cores. Learns from a synthetic volume of
+the start, "0.2,1.8" once most edges are right. A step takes about 3 s on two cores. Learns from a synthetic volume of
 10 nm, or from your own: ``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids; 0 is
 unknown.
 """

@@ -1,7 +1,7 @@
 """Boundaries, organelles and calibre of neurites in single sections: a 2D U-Net with three outputs.
 
 Input 284×284, output 100×100, 92 pixels inside on each side; three heads of 3, 4 and 3 classes; 49,533,770 parameters
-at the width of 64. A step takes about 3 s on two cores. Learns from a synthetic volume of 10 nm, or from your own:
+at the width of 64. A step takes about 4 s on two cores. Learns from a synthetic volume of 10 nm, or from your own:
 ``--set data.path=FILE.h5`` with datasets ``raw`` (z, y, x) and ``labels`` (3, z, y, x), the classes of each head from
 0, and -1 where nothing is known.
 """

@@ -59,7 +59,7 @@ experiment = Experiment(
     name="unet3d",
     model=create_model,
     data=VolumeData(demo_shape=(120, 240, 148), valid_slices=92, valid_axis="y"),
-    optimiser=Optimiser("AdamW", lr=5e-4, weight_decay=5e-5),
+    optimiser=Optimiser("AdamW", lr=1e-4, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=1_000_000,
     max_runtime=14 * 24 * 3600,

@@ -1,7 +1,7 @@
 """Barriers between neurites in anisotropic volumes: a U-Net that is mostly flat on the way down.
 
 Input 22×140×140, output 10×52×52, 6, 44, 44 voxels (z, y, x) inside on each side; 7,794,786 parameters. A step takes
-about 8 s on two cores. Learns from a synthetic volume of 50×4×4 nm, or from your own:
+about 6 s on two cores. Learns from a synthetic volume of 50×4×4 nm, or from your own:
 ``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids (or, with
 ``--set data.target=labels``, 1 for barriers and 0 for the rest).
 """
