@@ -67,7 +67,7 @@ experiment = Experiment(
     data=VolumeData(
         demo_shape=(64, 256, 256), target="affinities", offsets=OFFSETS, background="ignore", valid_slices=20
     ),
-    optimiser=Optimiser("AdamW", lr=2e-3, weight_decay=1e-4),
+    optimiser=Optimiser("AdamW", lr=1e-3, weight_decay=1e-4),
     schedules={"lr": StepDecay(0.9, every=1000)},
     steps=50_000,
     warp=0.5,

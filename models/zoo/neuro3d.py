@@ -1,8 +1,8 @@
 """Barriers between neurites in anisotropic volumes: ELEKTRONN2's network of eleven 3D convolutions.
 
 Input 23×185×185, output 5×21×21 with strides 2, 4, 4; field of view 15×105×105 (z, y, x); 2,756,042 parameters. A step
-takes about 1.5 s on two cores. Learns from a synthetic volume of 50×4×4 nm, or from your own:
-``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids (or, with
+takes about 1.5 s on two cores; the first hundred of them show nothing yet. Learns from a synthetic volume of 50×4×4 nm,
+or from your own: ``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids (or, with
 ``--set data.target=labels``, 1 for barriers and 0 for the rest).
 """
 
