@@ -268,11 +268,11 @@ class SessionScreen(Screen[None]):
         if self.may_write():
             self.app.keep_keys()
             await self.action_pane("controls")
-            self.call_after_refresh(self._open_editor)
+            self.call_after_refresh(self._open_editor)  # which needs to know where the row is
 
-    def _open_editor(self) -> None:
+    async def _open_editor(self) -> None:
         try:
-            self.query_one(ControlsPane).edit()
+            await self.query_one(ControlsPane).edit()
         finally:
             self.app.call_later(self.app.release_keys)
 

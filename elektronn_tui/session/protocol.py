@@ -75,6 +75,7 @@ class ControlInfo(Message, frozen=True, kw_only=True):
     minimum: float | None = None
     maximum: float | None = None
     exclusive_minimum: bool = False
+    exclusive_maximum: bool = False
     choices: tuple[str, ...] = ()
     optional: bool = False
     unit: str = ""

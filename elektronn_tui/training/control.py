@@ -30,7 +30,7 @@ class Control:
     get, set : callable
         Read and write the value where it lives; called on the main thread.
     minimum, maximum : float or None
-        Limits of a number, or of each of several; both allowed values, but for `exclusive_minimum`.
+        Limits of a number, or of each of several; both allowed values, but for exclusive ones.
     choices : tuple of str
         What a ``choice`` may be.
     optional : bool
@@ -48,6 +48,7 @@ class Control:
     minimum: float | None = None
     maximum: float | None = None
     exclusive_minimum: bool = False
+    exclusive_maximum: bool = False
     choices: tuple[str, ...] = ()
     unit: str = ""
     help: str = ""
@@ -65,7 +66,7 @@ class Control:
         if self.minimum is not None:
             bounds.append(f"{'>' if self.exclusive_minimum else '≥'} {self.minimum:.15g}")
         if self.maximum is not None:
-            bounds.append(f"≤ {self.maximum:.15g}")
+            bounds.append(f"{'<' if self.exclusive_maximum else '≤'} {self.maximum:.15g}")
         within = " and ".join(bounds)
         if self.type == "choice":
             words = "one of " + ", ".join(self.choices)
@@ -181,7 +182,8 @@ class Control:
     def _check_limits(self, number: float, value: Any) -> None:
         low, high = self.minimum, self.maximum
         below = low is not None and (number <= low if self.exclusive_minimum else number < low)
-        if below or (high is not None and number > high):
+        above = high is not None and (number >= high if self.exclusive_maximum else number > high)
+        if below or above:
             raise self._refusal(value)
 
 

@@ -306,6 +306,7 @@ class Controls:
             minimum=control.minimum,
             maximum=control.maximum,
             exclusive_minimum=control.exclusive_minimum,
+            exclusive_maximum=control.exclusive_maximum,
             choices=control.choices,
             optional=control.optional,
             unit=control.unit,

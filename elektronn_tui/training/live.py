@@ -135,8 +135,6 @@ def _control_of(name: str, variable: Any, help: str) -> Control:
 
     def refused(value: Any) -> str | None:
         numbers = value if isinstance(value, tuple) else (value,)
-        if variable.exclusive_maximum and any(number is not None and number >= variable.maximum for number in numbers):
-            return f"≥ {variable.minimum or 0:g} and < {variable.maximum:g}"
         if variable.not_all_zero and not any(number is None or number for number in numbers):
             return "more than 0 for one of them at least"
         return None
@@ -148,6 +146,7 @@ def _control_of(name: str, variable: Any, help: str) -> Control:
         set=write,
         minimum=variable.minimum,
         maximum=variable.maximum,
+        exclusive_maximum=variable.exclusive_maximum,
         length=variable.length,
         optional=variable.optional,
         help=help,

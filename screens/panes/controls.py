@@ -46,6 +46,7 @@ def as_control(info: ControlInfo) -> Control:
         minimum=info.minimum,
         maximum=info.maximum,
         exclusive_minimum=info.exclusive_minimum,
+        exclusive_maximum=info.exclusive_maximum,
         choices=info.choices,
         optional=info.optional,
     )
@@ -94,21 +95,19 @@ class ControlsPane(Pane):
 
     # --- editing
 
-    def on_rows_view_chosen(self, message: RowsView.Chosen) -> None:
+    async def on_rows_view_chosen(self, message: RowsView.Chosen) -> None:
         """Edit the control that Enter was pressed on."""
         message.stop()
         if self.session.may_write():
-            self.edit(message.key)
+            await self.edit(message.key)
 
-    def edit(self, name: str | None = None, text: str | None = None) -> None:
-        """Open the editor on a control, by default the one under the cursor.
+    async def edit(self, name: str | None = None) -> None:
+        """Open the editor on a control, by default the one under the cursor. Keys wait until it is there.
 
         Parameters
         ----------
         name : str, optional
             Of the control.
-        text : str, optional
-            What the editor begins with instead of the value, after a refusal.
         """
         from ..widgets.inline_edit import InlineEdit
 
@@ -134,12 +133,14 @@ class ControlsPane(Pane):
                 return str(error).removeprefix(f"{name}: ")
             return None
 
-        editor = InlineEdit(
-            region, text if text is not None else value_text(info.value), check=check, choices=info.choices
-        )
+        editor = InlineEdit(region, value_text(info.value), check=check, choices=info.choices)
         editor.control_name = name
         self._describe(f"it must be {control.limits()}")
-        self.screen.mount(editor)
+        self.app.keep_keys()
+        try:
+            await self.screen.mount(editor)
+        finally:
+            self.app.call_later(self.app.release_keys)  # behind the change of focus, which is queued, too
 
     def on_inline_edit_accepted(self, message: InlineEdit.Accepted) -> None:
         """Ask the session for what was typed."""

@@ -121,6 +121,14 @@ def test_parse_of_anything_is_a_value_within_limits_or_a_control_error(value):
     assert 0 < parsed <= 10
 
 
+def test_an_end_of_a_range_that_is_not_allowed_is_said_so():
+    control = Store(rate=0.5).control("rate", "float", minimum=0, maximum=1, exclusive_maximum=True)
+    assert control.limits() == "a number ≥ 0 and < 1"
+    assert control.parse("0.999") == 0.999
+    with pytest.raises(ControlError, match="1 is not allowed; it must be a number ≥ 0 and < 1"):
+        control.parse("1")
+
+
 def test_set_returns_old_and_new_counts_the_edit_and_raises_the_version(controls, store):
     version = controls.version
     assert controls.set("lr", "1e-4") == (1e-3, 1e-4)
