@@ -136,11 +136,13 @@ class ControlsPane(Pane):
         editor = InlineEdit(region, value_text(info.value), check=check, choices=info.choices)
         editor.control_name = name
         self._describe(f"it must be {control.limits()}")
-        self.app.keep_keys()
+        self.session.app.keep_keys()
         try:
             await self.screen.mount(editor)
         finally:
-            self.app.call_later(self.app.release_keys)  # behind the change of focus, which is queued, too
+            self.session.app.call_later(
+                self.session.app.release_keys
+            )  # behind the change of focus, which is queued, too
 
     def on_inline_edit_accepted(self, message: InlineEdit.Accepted) -> None:
         """Ask the session for what was typed."""

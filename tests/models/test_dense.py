@@ -310,6 +310,14 @@ def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Conv(source(6, 6), 2, (3, 3)).predict_dense(picture(1, 9, 12))
     assert "6 runs" in caplog.text
+    assert "override_mfp_to_active" not in caplog.text
+
+
+def test_the_faster_way_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        Conv(source(7, 7), 2, (2, 2), (2, 2)).predict_dense(picture(1, 9, 12))
+    assert "every tile takes 4 runs, because outputs lie 2×2 voxels apart" in caplog.text
+    assert "override_mfp_to_active=True" in caplog.text
 
 
 class TestMisuse:
