@@ -1,7 +1,7 @@
 """Barriers between neurites in anisotropic volumes: the small form of neuro3d, good for trying things out.
 
 Input 11×155×155, output 4×30×30 with strides 2, 4, 4; field of view 5×39×39 (z, y, x); 885,132 parameters. A step takes
-about 0.6 s on two cores; after 50 steps the balanced error is about 24 %. Learns from a synthetic volume of 50×4×4 nm,
+about 0.6 s on two cores; after 100 steps the balanced error is about 22 %. Learns from a synthetic volume of 50×4×4 nm,
 or from your own: ``--set data.path=FILE.h5`` with datasets ``raw`` and ``labels``, which are segment ids (or, with
 ``--set data.target=labels``, 1 for barriers and 0 for the rest).
 """
