@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .affinity import NEAREST, AffinitySource, affinities
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
+    from .counters import DataStats, SourceStats
     from .demo import demo_volume
     from .demo_classes import TISSUE_CLASSES, tissue_classes
     from .digits import draw_digits
@@ -46,6 +47,7 @@ __all__ = [
     "Batch",
     "BoundarySource",
     "CroppedSource",
+    "DataStats",
     "Example",
     "Geometry",
     "Grey",
@@ -59,6 +61,7 @@ __all__ = [
     "Scaling",
     "SegmentationScores",
     "Source",
+    "SourceStats",
     "Warp",
     "affgraph_to_seg",
     "affinities",
@@ -87,6 +90,7 @@ _MODULES = {
     "affinity": ("NEAREST", "AffinitySource", "affinities"),
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
+    "counters": ("DataStats", "SourceStats"),
     "demo": ("demo_volume",),
     "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),

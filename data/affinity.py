@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -149,6 +149,7 @@ class AffinitySource:
         origin: Sequence[int],
         limits: tuple[Sequence[int], Sequence[int]],
         out: npt.NDArray[np.int64],
+        read: Callable[[Source, Sequence[int], Sequence[int]], np.ndarray] | None = None,
     ) -> None:
         """Fill the target of a warped patch.
 
@@ -164,6 +165,8 @@ class AffinitySource:
             Box ``(lo, hi)`` in raw voxels; ids beyond it count as unlabelled.
         out
             (channels, z, y, x) int64.
+        read
+            Called as ``read(source, lo, hi)`` in place of the source's own method, to count what is read.
         """
         from .sampling import sample_labels  # numba, which pairs alone don't need
 
@@ -185,7 +188,7 @@ class AffinitySource:
                 below, above = below // 2, above // 2
         begin = np.clip(np.floor(low), lo, hi - 1).astype(int)
         end = np.clip(np.ceil(high) + 1, begin + 1, hi).astype(int)
-        box = _whole_numbers(self._read_ids(begin.tolist(), end.tolist())[0], self.ids.name)
+        box = _whole_numbers(self._read_ids(begin.tolist(), end.tolist(), read)[0], self.ids.name)
         # A rim of unlabelled voxels: what is sampled beyond a box gets the value of its rim.
         box = np.pad(box, 1, constant_values=-1)
         ids = np.empty((1, *dense), np.int64)
@@ -201,10 +204,10 @@ class AffinitySource:
         """Close the source of the ids."""
         self.ids.close()
 
-    def _read_ids(self, lo: Sequence[int], hi: Sequence[int]) -> np.ndarray:
+    def _read_ids(self, lo: Sequence[int], hi: Sequence[int], read: Any = None) -> np.ndarray:
         if self.ids.channels != 1:
             raise DataError(f"{self.ids.name} has {self.ids.channels} channels; ids have one.")
-        return self.ids.read(lo, hi)
+        return self.ids.read(lo, hi) if read is None else read(self.ids, lo, hi)
 
     def _mark(self, ids: npt.NDArray[np.int64], first: np.ndarray, strides: np.ndarray, out: np.ndarray) -> None:
         first, strides = np.asarray(first, np.int64), np.asarray(strides, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from .augment import value_range
+from .counters import Counters, DataStats
 from .patches import AugmentSettings
 from .sampling import Scratch, sample_raw
 from .scaling import Scaling
@@ -101,6 +103,7 @@ class ArrayExamples:
         self._lock = threading.Lock()
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
         self._local = threading.local()
+        self.counters = Counters()
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -146,13 +149,22 @@ class ArrayExamples:
         dict
             ``raw`` (b, ...), float32 where it is scaled; ``target`` (b, ...) int64 or float32, unless there is none.
         """
+        begin = perf_counter()
         which = [self.index(i) for i in indices]
         if self.patch_shape is None:
-            return self.plain(which)
-        raw = np.empty((len(which), *self._example_shape()), np.float32)
-        for out, i, k in zip(raw, indices, which, strict=True):
-            self._fill(out, i, k, settings)
-        return self._with_target({"raw": raw}, which)
+            batch = self.plain(which)
+        else:
+            raw = np.empty((len(which), *self._example_shape()), np.float32)
+            for out, i, k in zip(raw, indices, which, strict=True):
+                self._fill(out, i, k, settings)
+            batch = self._with_target({"raw": raw}, which)
+        end = perf_counter()
+        self.counters.mine().made(len(which), begin, end, end)
+        return batch
+
+    def stats(self) -> DataStats:
+        """Return what the examples so far cost."""
+        return self.counters.total()
 
     def plain(self, which: Iterable[int]) -> dict[str, npt.NDArray[Any]]:
         """Return entries as they are but for scaling and the crop of the middle: for validation, as `batch` else."""
@@ -212,9 +224,11 @@ class ArrayExamples:
             patch -= mean[:, None, None, None].astype(np.float32)
             patch /= std[:, None, None, None].astype(np.float32)
         if grey_rng.random() < settings.grey:
+            begin = perf_counter()
             settings.grey_args.apply(
                 patch, grey_rng, scale=(1 / std).tolist(), shift=(-mean / std).tolist(), limits=self._limits
             )
+            self.counters.mine().augmenting += perf_counter() - begin
 
     def _channels(self, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         scaling = self.scaling or Scaling()

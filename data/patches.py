@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from elektronn_tui.errors import DataError
 from .affinity import AffinitySource
 from .augment import Grey
 from .augment import warm_up as warm_up_grey
+from .counters import DataStats
 from .geometry import Geometry
 from .pairs import Pair
 from .reading import Reader
@@ -148,6 +150,10 @@ class Patches:
             if isinstance(pair.target, AffinitySource):
                 pair.target.warm_up()
 
+    def stats(self) -> DataStats:
+        """Return what the examples so far cost."""
+        return self.reader.counters.total()
+
     def example(self, i: int, settings: AugmentSettings) -> Example:
         """Return example `i`.
 
@@ -201,6 +207,7 @@ class Patches:
     ) -> tuple[int, tuple[int, int, int], npt.NDArray[np.float64]]:
         if i < 0:
             raise DataError(f"example {i}: examples are numbered from 0.")
+        begin = perf_counter()
         streams = np.random.SeedSequence([self.seed, i]).spawn(4)
         pair_rng, warp_rng, position_rng, grey_rng = map(np.random.default_rng, streams)
         index = min(int(np.searchsorted(self._shares, pair_rng.random(), side="right")), len(self.pairs) - 1)
@@ -210,8 +217,10 @@ class Patches:
         position = self._place(pair, linear, position_rng)
         matrix = translated(linear, position)
         self.reader.read(pair, matrix, raw, target, mask, self._scratch())
+        read = perf_counter()
         if grey_rng.random() < settings.grey:
             self.reader.vary(index, raw, settings.grey_args, grey_rng)
+        self.reader.counters.mine().made(1, begin, read, perf_counter())
         return index, position, matrix
 
     def _draw(self, pair: Pair, warp: Warp, rng: np.random.Generator | None) -> npt.NDArray[np.float64]:

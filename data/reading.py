@@ -12,6 +12,7 @@ from elektronn_tui.errors import DataError
 
 from .affinity import AffinitySource
 from .augment import Grey, value_range
+from .counters import Counters, Tally
 from .geometry import Geometry
 from .pairs import Pair, refuse_where, samples
 from .sampling import Scratch, sample_labels, sample_raw
@@ -71,6 +72,7 @@ class Reader:
         self.has_mask = any(pair.mask is not None for pair in self.pairs) or self.target_dtype == np.float32
         self.scaling = scaling or Scaling.for_dtype(first.raw.dtype)
         scale, shift = self.scaling.factors(self.channels)
+        self.counters = Counters()
         self._scale: list[float] = scale.tolist()
         self._shift: list[float] = shift.tolist()
         self._limits = [_grey_range(pair.raw) for pair in self.pairs]
@@ -126,22 +128,23 @@ class Reader:
         scratch
             Working memory of the calling thread.
         """
-        self._read_raw(pair, matrix, raw, scratch)
+        tally = self.counters.mine()
+        self._read_raw(pair, matrix, raw, scratch, tally)
         if target is None:
             return
         assert pair.target is not None
         through = target_matrix(matrix, self.geometry, pair.target_offset)
         if isinstance(pair.target, AffinitySource):
-            pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target)
+            pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target, tally.read)
         elif target.dtype == np.float32:
-            _sample_values(pair.target, through, target, scratch)
+            _sample_values(pair.target, through, target, scratch, tally)
         else:
-            _sample_classes(pair.target, through, target)
+            _sample_classes(pair.target, through, target, tally)
             self._settle_classes(pair.target, target)
         counts: npt.NDArray[np.bool_] | bool = True
         if pair.mask is not None:
             marks = np.empty((1, *target.shape[1:]), pair.mask.dtype)
-            _sample_classes(pair.mask, target_matrix(matrix, self.geometry, pair.mask_offset), marks)
+            _sample_classes(pair.mask, target_matrix(matrix, self.geometry, pair.mask_offset), marks, tally)
             counts = marks != 0
         if target.dtype == np.float32:
             counts = counts & ~np.isnan(target)
@@ -161,9 +164,10 @@ class Reader:
         matrix: npt.NDArray[np.float64],
         raw: npt.NDArray[np.float32],
         scratch: Scratch | None,
+        tally: Tally,
     ) -> None:
         lo, hi = _box(matrix, raw.shape[1:], pair.context)
-        box = pair.raw.read(lo, hi)
+        box = tally.read(pair.raw, lo, hi)
         if box.shape == raw.shape and _is_crop(matrix):
             self.scaling.apply(box, raw)
         else:
@@ -205,9 +209,9 @@ class Reader:
         )
 
 
-def _sample_classes(source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
+def _sample_classes(source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[Any], tally: Tally) -> None:
     lo, hi = source_box(matrix, out.shape[1:], source.shape)
-    box = source.read(lo, hi)
+    box = tally.read(source, lo, hi)
     steps = _steps(matrix)
     if steps is not None:
         np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="unsafe")
@@ -216,10 +220,14 @@ def _sample_classes(source: Source, matrix: npt.NDArray[np.float64], out: npt.ND
 
 
 def _sample_values(
-    source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[np.float32], scratch: Scratch | None
+    source: Source,
+    matrix: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+    scratch: Scratch | None,
+    tally: Tally,
 ) -> None:
     lo, hi = source_box(matrix, out.shape[1:], source.shape)
-    box = source.read(lo, hi)
+    box = tally.read(source, lo, hi)
     steps = _steps(matrix)
     if steps is not None:
         np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="same_kind")
