@@ -57,6 +57,8 @@ class DataStats:
         Positions or volumes drawn once more because the first did not do.
     reading, sampling, augmenting
         Seconds, over all threads: in the sources; drawing, warping and scaling; varying values.
+    waited
+        Seconds that the training loop waited for batches; 0 where there is none.
     sources
         One entry for each source.
     """
@@ -66,6 +68,7 @@ class DataStats:
     reading: float = 0.0
     sampling: float = 0.0
     augmenting: float = 0.0
+    waited: float = 0.0
     sources: Sequence[SourceStats] = ()
 
     @property
@@ -84,7 +87,8 @@ class DataStats:
         reads, size = sum(s.reads for s in self.sources), sum(s.bytes for s in self.sources)
         read = [f"{reads} reads of {byte_size(size)}"] if reads else []
         redraws = [f"{self.redraws} redraws"] if self.redraws else []
-        return f"{self.examples} examples; {', '.join([*read, *redraws, *each])} an example"
+        waited = [f"the loop waited {self.waited:.3g} s"] if self.waited else []
+        return f"{self.examples} examples; {'; '.join([', '.join([*read, *redraws, *each]) + ' an example', *waited])}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""

@@ -22,6 +22,7 @@ CONSOLE_FUNCTIONS = (
     ("gradstats()", "Gradients: mean and spread of each"),
     ("actstats()", "Activations: mean and spread of each node"),
     ("debugbatch()", "The batch: shapes, ranges, labels"),
+    ("datastats()", "The data: reads, bytes, caches, times"),
 )
 """ELEKTRONN2's shortcuts, run in the console."""
 

@@ -18,6 +18,8 @@ from .checkpoints import load_weights
 from .hyperparameters import USES
 
 if TYPE_CHECKING:
+    from elektronn_tui.data import DataStats
+
     from .trainer import Trainer
 
 __all__ = ["console_namespace"]
@@ -104,6 +106,11 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         _write_batch(path, batch)
         trainer.session.logger.info("the last batch is in %s", path)
         return dict(batch)
+
+    @shortcut
+    def datastats() -> DataStats:
+        """Return what the examples so far cost: reads, bytes and seconds of each source, caches, waiting."""
+        return trainer.data_stats()
 
     @shortcut
     def load(file: str) -> None:

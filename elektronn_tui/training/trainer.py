@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ from .pace import Pace
 from .plateau import Plateau
 from .previews import preview_info, write_png
 from .resources import Resources
+from .retrying import retried
 from .supply import Opening, data_controls, open_supply
 from .trouble import lower_rate, on_bad_loss
 from .updating import MORE, Updater
 from .validation import Validation, without_classes
 
 if TYPE_CHECKING:
+    from elektronn_tui.data import DataStats
     from elektronn_tui.models import Model
 
 __all__ = ["Trainer"]
@@ -115,7 +118,7 @@ class Trainer:
         supply = open_supply(data, Opening(experiment, model, self.feed, self.autocast, session.logger))
         self.supply, self.augmentation, self._preview = supply.examples, supply.augmentation, supply.preview
         self.no_preview = supply.no_preview
-        make = batch_maker(self.supply, lambda: self._plan, self.augmentation)
+        make = retried(batch_maker(self.supply, lambda: self._plan, self.augmentation), session.logger)
         self.prefetcher = Prefetcher(make, threads=experiment.data_threads, depth=4)
         self.validation = Validation(model, self.feed, supply.validation, self.autocast) if supply.validation else None
         session.on_save = self.save
@@ -131,7 +134,7 @@ class Trainer:
         self.session.set_status(steps=self.settings["steps"], phase="")
         if self.settings["on_nan"] == "rollback" and self.step == 0:
             self._write_checkpoint()  # something to go back to
-        with contextlib.closing(self.prefetcher):
+        with contextlib.closing(self.prefetcher), self._cost_of_data_logged():
             while True:
                 try:
                     if self.step >= self.settings["steps"] or self._out_of_time():
@@ -354,6 +357,18 @@ class Trainer:
             data_wait=self._pace.data_wait,
             eta=(self.settings["steps"] - self.step) / rate if rate else None,
         )
+
+    def data_stats(self) -> DataStats:
+        """Return what the examples of this process cost, and how long the loop waited for them."""
+        return replace(self.supply.stats(), waited=self.prefetcher.wait_time)
+
+    @contextlib.contextmanager
+    def _cost_of_data_logged(self) -> Any:
+        supply, prefetcher = self.supply, self.prefetcher  # those of now: a statement may break the trainer
+        try:
+            yield
+        finally:
+            self.session.logger.info("data: %s", replace(supply.stats(), waited=prefetcher.wait_time).summary)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Any:

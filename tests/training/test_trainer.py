@@ -165,7 +165,7 @@ def test_network_controls_reach_the_network(make_session, make_experiment, tiny)
     assert session.controls.info("nll.class_weights").value == [1.0, 3.0]
     session.controls.set("loss.mixing", "2")
     assert trainer.model["loss"].mixing_weights == [2.0]
-    with pytest.raises(ElektronnError, match=r"conv.dropout_rate: 1 is not allowed; it must be ≥ 0 and < 1"):
+    with pytest.raises(ElektronnError, match=r"conv.dropout_rate: 1 is not allowed; it must be a number ≥ 0 and < 1"):
         session.controls.set("conv.dropout_rate", 1)
 
 
