@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .affinity import NEAREST, AffinitySource, affinities
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
+    from .augmentation import AugmentSettings
     from .counters import DataStats, SourceStats
     from .demo import demo_volume
     from .demo_classes import TISSUE_CLASSES, tissue_classes
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     )
     from .memory import MemorySource, remember
     from .pairs import Pair, split_region
-    from .patches import AugmentSettings, Example, Patches
+    from .patches import Example, Patches
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
@@ -91,6 +92,7 @@ _MODULES = {
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
     "counters": ("DataStats", "SourceStats"),
+    "augmentation": ("AugmentSettings",),
     "demo": ("demo_volume",),
     "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),
@@ -108,7 +110,7 @@ _MODULES = {
     ),
     "memory": ("MemorySource", "remember"),
     "pairs": ("Pair", "split_region"),
-    "patches": ("AugmentSettings", "Example", "Patches"),
+    "patches": ("Example", "Patches"),
     "scaling": ("Scaling",),
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
     "sequences": ("PIANO_NOTES", "piano_rolls"),

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from .augment import value_range
+from .augmentation import AugmentSettings
 from .counters import Counters, DataStats
-from .patches import AugmentSettings
 from .sampling import Scratch, sample_raw
 from .scaling import Scaling
 from .warp import translated

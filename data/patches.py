@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from .affinity import AffinitySource
-from .augment import Grey
 from .augment import warm_up as warm_up_grey
+from .augmentation import AugmentSettings
 from .counters import DataStats
 from .geometry import Geometry
 from .pairs import Pair
@@ -24,41 +24,7 @@ from .sampling import Scratch, warm_up
 from .scaling import Scaling
 from .warp import Warp, place, positions, translated
 
-__all__ = ["AugmentSettings", "Example", "Patches"]
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """How examples are varied; each field may change between two steps of a training run.
-
-    Parameters
-    ----------
-    warp
-        Probability, 0 to 1, that an example is warped, flips and swaps included. The others are plain crops at
-        random positions.
-    warp_args
-        What a warp may do.
-    grey
-        Probability, 0 to 1, that the grey values of an example are varied.
-    grey_args
-        How far.
-
-    Raises
-    ------
-    DataError
-        A probability is none.
-    """
-
-    warp: float = 0.0
-    warp_args: Warp = field(default_factory=Warp)
-    grey: float = 0.0
-    grey_args: Grey = field(default_factory=Grey)
-
-    def __post_init__(self) -> None:
-        for name in ("warp", "grey"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-                raise DataError(f"AugmentSettings: {name}={value!r}; a probability from 0 to 1 is needed.")
+__all__ = ["Example", "Patches"]
 
 
 @dataclass(frozen=True)
