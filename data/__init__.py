@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from .digits import draw_digits
     from .geometry import Geometry
     from .hdf5 import HDF5Source
-    from .labels import BoundarySource, boundaries
+    from .labels import (
+        BoundarySource,
+        SoftBoundarySource,
+        boundaries,
+        grow_segments,
+        one_hot,
+        smear_boundaries,
+    )
     from .malis import (
         affgraph_to_seg,
         bmap_to_affgraph,
@@ -61,6 +68,7 @@ __all__ = [
     "Prefetcher",
     "Scaling",
     "SegmentationScores",
+    "SoftBoundarySource",
     "Source",
     "SourceStats",
     "Warp",
@@ -72,15 +80,18 @@ __all__ = [
     "contingency",
     "demo_volume",
     "draw_digits",
+    "grow_segments",
     "malis_weights",
     "mknhood2d",
     "mknhood3d",
     "mknhood3d_aniso",
+    "one_hot",
     "open_source",
     "piano_rolls",
     "remember",
     "score_segmentation",
     "seg_to_affgraph",
+    "smear_boundaries",
     "split_region",
     "tissue_classes",
     "validation_examples",
@@ -98,7 +109,14 @@ _MODULES = {
     "digits": ("draw_digits",),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
-    "labels": ("BoundarySource", "boundaries"),
+    "labels": (
+        "BoundarySource",
+        "SoftBoundarySource",
+        "boundaries",
+        "grow_segments",
+        "one_hot",
+        "smear_boundaries",
+    ),
     "malis": (
         "affgraph_to_seg",
         "bmap_to_affgraph",

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.ndimage import convolve
 from skimage.segmentation import find_boundaries
 
-from elektronn_tui.data import ArraySource, BoundarySource, Pair, boundaries, open_source
+from elektronn_tui.data import (
+    ArraySource,
+    BoundarySource,
+    Pair,
+    SoftBoundarySource,
+    boundaries,
+    grow_segments,
+    one_hot,
+    open_source,
+    smear_boundaries,
+)
 from elektronn_tui.errors import DataError
 
 
@@ -135,3 +147,123 @@ def test_boundary_fraction_of_real_tissue(shared_data: Path) -> None:
     assert source.read((0, 0, 0), source.shape).mean() == pytest.approx(0.12, abs=0.01)
     gala = BoundarySource(open_source(shared_data / "gala" / "gala_train.h5:lab"), background="boundary")
     assert 0.1 < gala.read((0, 0, 0), gala.shape).mean() < 0.25
+
+
+def test_smoothing_is_the_thresholded_convolution() -> None:
+    outer, middle = [[1, 2, 1], [2, 3, 2], [1, 2, 1]], [[3, 5, 3], [5, 10, 5], [3, 5, 3]]
+    for shape in ((6, 7, 8), (1, 1, 1), (1, 4, 2), (3, 1, 1)):
+        ids = np.random.default_rng(4).integers(0, 3, shape)
+        total = convolve(boundaries(ids).astype(int), [outer, middle, outer], mode="nearest")
+        walls = (total > 40).astype(np.uint8)
+        np.testing.assert_array_equal(boundaries(ids, smoothen=True), walls)
+        np.testing.assert_array_equal(boundaries(ids, smoothen=True, background="boundary"), walls | (ids == 0))
+    flat = two_slabs(1)
+    np.testing.assert_array_equal(boundaries(flat, smoothen=True), boundaries(flat))
+
+
+@given(
+    walls=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.integers(0, 1)),
+    size=st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
+)
+def test_smearing_is_symmetric_and_keeps_the_side(walls: np.ndarray, size: tuple[int, int, int]) -> None:
+    soft = smear_boundaries(walls, size)
+    assert soft.min() >= 0
+    assert soft.max() <= 1
+    np.testing.assert_allclose(smear_boundaries(1 - walls, size), 1 - soft, atol=1e-6)
+    assert (soft[walls == 1] >= 0.5 - 1e-6).all()
+    assert (soft[walls == 0] <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_smeared_face_crosses_one_half_where_the_wall_ends(axis: int) -> None:
+    walls = np.zeros((12, 12, 12), np.int8)
+    np.moveaxis(walls, axis, 0)[6:] = 1
+    soft = smear_boundaries(walls, (5, 5, 5))
+    line = np.moveaxis(soft, axis, 0)[:, 5, 5]
+    assert line[[0, -1]].tolist() == [0, 1]
+    assert (np.diff(line) >= -1e-6).all()
+    assert (line[5] + line[6]) / 2 == pytest.approx(0.5)
+    assert 0 < line[5] < 0.5 < line[6] < 1
+    assert np.ptp(np.moveaxis(soft, axis, 0), axis=(1, 2)).max() < 1e-6
+    assert np.array_equal(smear_boundaries(walls, [1, 1, 1]), walls)
+
+
+def test_unknown_voxels_become_nan_and_count_for_nobody() -> None:
+    soft = smear_boundaries(np.array([[[0, 0, -1, -1, 1, 1]]]), (1, 1, 5))
+    np.testing.assert_array_equal(soft, [[[0, 0, np.nan, np.nan, 1, 1]]])
+    for walls in (np.full((1, 1, 1), 2), np.zeros((2, 2), int), np.zeros((1, 1, 1))):
+        with pytest.raises(DataError, match="walls of 0, 1 and -1"):
+            smear_boundaries(walls)
+    with pytest.raises(DataError, match="odd"):
+        smear_boundaries(np.zeros((1, 1, 1), int), (2, 3, 3))
+
+
+def slow_growth(ids: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+    for r in range(max(steps)):
+        before = ids.copy()
+        for p in zip(*np.nonzero(before == 0), strict=True):
+            near = []
+            for axis in range(3):
+                for d in (-1, 1):
+                    q = list(p)
+                    q[axis] += d
+                    if steps[axis] > r and 0 <= q[axis] < ids.shape[axis] and before[tuple(q)]:
+                        near.append(before[tuple(q)])
+            ids[p] = min(near, default=0)
+    return ids
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(*[st.integers(1, 6)] * 3),
+    steps=st.tuples(*[st.integers(0, 3)] * 3),
+    dtype=st.sampled_from(["uint8", "int16", ">i4", "int64", "uint64"]),
+)
+def test_segments_grow_so_many_steps_along_each_axis(seed: int, shape: tuple, steps: tuple, dtype: str) -> None:
+    rng = np.random.default_rng(seed)
+    ids = np.where(rng.random(shape) < 0.15, rng.integers(1, 100, shape), 0).astype(dtype)
+    grown = grow_segments(ids, steps)
+    assert grown.dtype == ids.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(grown, slow_growth(ids.copy(), steps))
+    flipped = grow_segments(np.flip(ids, (0, 2)), steps)
+    np.testing.assert_array_equal(np.flip(flipped, (0, 2)), grown)
+
+
+def test_growth_of_a_point_and_where_it_ends() -> None:
+    ids = np.zeros((7, 9, 9), np.uint64)
+    ids[3, 4, 4] = 2**63
+    grown = grow_segments(ids)
+    assert [int((grown.max(axis) > 0).sum()) for axis in ((1, 2), (0, 2), (0, 1))] == [3, 7, 7]
+    assert np.array_equal(grow_segments(ids, 0), ids)
+    with pytest.raises(DataError, match="an id is -1"):
+        grow_segments(np.full((1, 1, 1), -1))
+    with pytest.raises(DataError, match="steps"):
+        grow_segments(ids, (1, 2))
+
+
+def test_classes_become_channels() -> None:
+    labels = np.array([[[0, 2, -1]]], np.int16)
+    np.testing.assert_array_equal(one_hot(labels, 3)[:, 0, 0], [[1, 0, np.nan], [0, 0, np.nan], [0, 1, np.nan]])
+    np.testing.assert_allclose(one_hot(labels[None], 4, smoothing=0.2)[:, 0, 0, 0], [0.85, 0.05, 0.05, 0.05])
+    with pytest.raises(DataError, match="a label is 2; with 2 classes they are 0 to 1"):
+        one_hot(labels, 2)
+    with pytest.raises(DataError, match="integer labels"):
+        one_hot(labels.astype(float), 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_boxes_of_smoothed_and_soft_boundaries_are_those_of_the_whole(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 12)] * 3))
+    background = data.draw(st.sampled_from(["object", "boundary", "ignore"]))
+    ids = np.random.default_rng(data.draw(st.integers(0, 10**6))).integers(0, 3, shape)
+    lo = [data.draw(st.integers(0, n - 1)) for n in shape]
+    hi = [data.draw(st.integers(l + 1, n)) for l, n in zip(lo, shape, strict=True)]
+    box = tuple(slice(l, h) for l, h in zip(lo, hi, strict=True))
+    whole = boundaries(ids, (1, 2, 3), background=background, smoothen=True)
+    source = BoundarySource(ids, (1, 2, 3), background=background, smoothen=True)
+    np.testing.assert_array_equal(source.read(lo, hi)[0], whole[box])
+    soft = SoftBoundarySource(ids, (1, 2, 3), background=background, smoothen=True, size=(3, 1, 5))
+    np.testing.assert_array_equal(soft.read(lo, hi)[0], smear_boundaries(whole, (3, 1, 5))[box])
+    assert soft.read(lo, hi).dtype == soft.dtype == np.float32
