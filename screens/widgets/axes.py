@@ -36,9 +36,9 @@ def snap(low: float, high: float, count: int) -> tuple[float, float]:
     tuple of float
         Range that contains the data; never empty.
     """
-    # What differs by less than this is the rounding of one value.
+    # What differs by less than this is the rounding of one value; below 1e-100 steps of an axis would be 0.
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-100):
-        margin = abs(low) * 0.1 or 1.0
+        margin = abs(low) * 0.1 if abs(low) > 1e-100 else 1.0
         low, high = low - margin, high + margin
     half = _round_step(high - low, count) / 2
     return math.floor(low / half + 1e-9) * half, math.ceil(high / half - 1e-9) * half
