@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
+    from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
     from .validation import validation_examples
     from .warp import Warp
 
@@ -61,6 +62,7 @@ __all__ = [
     "Grey",
     "HDF5Source",
     "ImageSettings",
+    "LabelSummary",
     "MemorySource",
     "Pair",
     "Patches",
@@ -71,6 +73,7 @@ __all__ = [
     "SoftBoundarySource",
     "Source",
     "SourceStats",
+    "ValueSummary",
     "Warp",
     "affgraph_to_seg",
     "affinities",
@@ -93,6 +96,8 @@ __all__ = [
     "seg_to_affgraph",
     "smear_boundaries",
     "split_region",
+    "summarise_labels",
+    "summarise_values",
     "tissue_classes",
     "validation_examples",
 ]
@@ -134,6 +139,7 @@ _MODULES = {
     "sequences": ("PIANO_NOTES", "piano_rolls"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
+    "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
     "validation": ("validation_examples",),
     "warp": ("Warp",),
 }

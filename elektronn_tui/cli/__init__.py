@@ -30,6 +30,7 @@ VERBS = {
     "save": "let a session write a checkpoint",
     "stop": "end a session, with a checkpoint",
     "new": "list the zoo, or copy an experiment from it to edit",
+    "data": "show what an experiment's data are, and an example as training would make it",
     "doctor": "check what sessions need of this machine",
 }
 """Every verb and its line of help."""

@@ -23,6 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_start_options(parser: argparse.ArgumentParser) -> None:
     """Declare how a session is started."""
     parser.add_argument("--name", metavar="N", help="name of the session (default: the experiment's and a time stamp)")
+    add_settings(parser)
+    parser.add_argument("--steps", type=int, metavar="N", help="make exactly N steps")
+    parser.add_argument("--on-error", choices=("halt", "stop"), help="what an exception in the loop does")
+    parser.add_argument("--on-nan", choices=("pause", "rollback", "stop"), help="what a NaN or infinite loss does")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--set``."""
     parser.add_argument(
         "--set",
         dest="settings",
@@ -31,9 +39,6 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="any key of the experiment (data.path, optimiser.lr, ...) or control; may be given several times",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="make exactly N steps")
-    parser.add_argument("--on-error", choices=("halt", "stop"), help="what an exception in the loop does")
-    parser.add_argument("--on-nan", choices=("pause", "rollback", "stop"), help="what a NaN or infinite loss does")
 
 
 def run(args: argparse.Namespace) -> int:

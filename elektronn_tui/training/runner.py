@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .trainer import Trainer
 
-__all__ = ["build", "run"]
+__all__ = ["build", "build_model", "named", "run"]
 
 
 def run(experiment: Experiment, session: Any) -> None:
@@ -37,15 +39,22 @@ def run(experiment: Experiment, session: Any) -> None:
     ElektronnError
         Model, data and settings don't go together.
     """
-    try:
+    with named(experiment):
         trainer = build(experiment, session)
+    trainer.run()
+
+
+@contextlib.contextmanager
+def named(experiment: Experiment) -> Iterator[None]:
+    """Say of which experiment file an error is, and make it an `ExperimentError`."""
+    try:
+        yield
     except ExperimentError as error:
         if experiment.file is None or str(error).startswith(experiment.file):
             raise
         raise ExperimentError(f"{Path(experiment.file).name}: {error}") from error
     except ElektronnError as error:
         raise ExperimentError(f"{Path(experiment.file or 'experiment').name}: {error}") from error
-    trainer.run()
 
 
 def build(experiment: Experiment, session: Any) -> Trainer:
@@ -65,7 +74,7 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     for name, reason in resources.reasons.items():
         session.logger.info("%s: %s (%s)", name, getattr(resources, name), reason)
     session.set_status(phase="building the network", steps=experiment.steps)
-    model = _model(experiment)
+    model = build_model(experiment)
     session.set_graph(graph_of(model))
     session.set_status(phase="opening the data")
     trainer = Trainer(experiment, model, experiment.data.open(), session, resources)
@@ -112,7 +121,14 @@ def graph_of(model: Model) -> list[NodeInfo]:
     ]
 
 
-def _model(experiment: Experiment) -> Model:
+def build_model(experiment: Experiment) -> Model:
+    """Call the experiment's function for its network, or take the network that it gives.
+
+    Raises
+    ------
+    ExperimentError
+        The function raises, or returns something else: says in which line.
+    """
     from elektronn_tui.models import Model
 
     if isinstance(experiment.model, Model):

@@ -13,9 +13,11 @@ import torch
 from elektronn_tui.errors import ControlError, ElektronnError
 from elektronn_tui.models.statistics import Table
 
+from .batch_summary import BatchSummary
 from .batches import evaluating
 from .checkpoints import load_weights
 from .hyperparameters import USES
+from .pictures import draw_batch, write_picture
 
 if TYPE_CHECKING:
     from elektronn_tui.data import DataStats
@@ -99,13 +101,19 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         trainer.preview()
 
     @shortcut
-    def debugbatch() -> dict[str, Any]:
-        """Write the middle slice of each example of the last batch as a picture, and return the batch."""
+    def debugbatch(file: str | None = None) -> BatchSummary:
+        """Shape, dtype, range and class shares of the last batch; with a file name a picture of it, too."""
         batch = _batch(trainer)
-        path = Path(trainer.session.run_dir) / "plots" / f"batch-{trainer.step:09d}.png"
-        _write_batch(path, batch)
-        trainer.session.logger.info("the last batch is in %s", path)
-        return dict(batch)
+        if file is None:
+            return BatchSummary.of(batch)
+        path = Path(file).expanduser().absolute()
+        path = path if path.suffix else path.with_suffix(".png")
+        try:
+            picture = draw_batch(batch, getattr(trainer.supply, "geometry", None))
+        except ValueError as error:
+            raise ElektronnError(str(error)) from error
+        write_picture(path, picture)
+        return BatchSummary.of(batch, str(path))
 
     @shortcut
     def datastats() -> DataStats:
@@ -152,31 +160,3 @@ def _batch(trainer: Trainer) -> dict[str, np.ndarray]:
     if not trainer.batch:
         raise ElektronnError("there is no batch yet: no step was made")
     return dict(trainer.batch)
-
-
-def _write_batch(path: Path, batch: dict[str, np.ndarray]) -> None:
-    """Write rows of raw and, where it is an image, target, centred in the extent of raw."""
-    from PIL import Image
-
-    images, target = batch["raw"], batch.get("target")
-    if images.ndim not in (4, 5):
-        raise ElektronnError(f"the batch holds no images, but arrays of shape {images.shape[1:]}")
-    rows = []
-    for k, image in enumerate(images[:, 0]):
-        picture = _section(image)
-        low, high = np.percentile(picture, (0.5, 99.5))  # the batch holds scaled values, of whatever scaling
-        pictures = [np.clip((picture - low) / max(high - low, 1e-6), 0, 1)]
-        if target is not None and target.ndim == images.ndim:
-            values = _section(target[k, 0]).astype(np.float32)
-            centred = np.zeros_like(picture)
-            at = [(room - size) // 2 for room, size in zip(picture.shape, values.shape, strict=True)]
-            centred[tuple(slice(a, a + n) for a, n in zip(at, values.shape, strict=True))] = values
-            pictures.append(np.clip(centred / max(float(target.max()), 1.0), 0, 1))
-        rows.append(np.hstack(pictures))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((np.vstack(rows) * 255).astype(np.uint8)).save(path)
-
-
-def _section(image: np.ndarray) -> np.ndarray:
-    """Return the middle of (z, y, x), or (y, x) itself."""
-    return image if image.ndim == 2 else image[len(image) // 2]

@@ -454,8 +454,13 @@ def test_config_graph_and_namespace(make_session, make_experiment, caplog):
     assert "conv1" in str(names["actstats"]())
     names["setlr"](0.5)
     assert trainer.optimiser.param_groups[0]["lr"] == 0.5
-    assert names["debugbatch"]()["raw"].shape == (1, 1, 3, 15, 15)
-    assert list((session.run_dir / "plots").glob("*.png"))
+    raw, target = repr(names["debugbatch"]()).splitlines()
+    assert raw.startswith("raw  1×1×3×15×15 float32  ")
+    assert target.startswith("target  1×1×1×4×4 int64  0 to 1, mean ")
+    assert "; 0: " in target
+    shown = names["debugbatch"](str(session.run_dir / "batch"))
+    assert shown.picture == str(session.run_dir / "batch.png")
+    assert (session.run_dir / "batch.png").read_bytes().startswith(b"\x89PNG")
     with caplog.at_level("INFO"):
         names["load"](str(trainer.checkpoints.path("latest")))
     assert f"the parameters are those of {trainer.checkpoints.path('latest')}" in caplog.text
@@ -498,7 +503,7 @@ def test_networks_for_images_are_trained_on_sections(make_session, make_experime
     trainer = build(make_experiment(model=flat_model, steps=100, validate_every=100, preview_every=100), session)
     trainer.run()
     assert session.metrics["valid_balanced_error"][100] < 0.15
-    assert session.namespace["debugbatch"]()["raw"].shape == (1, 1, 1, 21, 21)
+    assert session.namespace["debugbatch"](str(session.run_dir / "b.png")).arrays[0].shape == (1, 1, 1, 21, 21)
     (_, volumes) = session.previews[-1]
     assert ((volumes["prediction"] > 127) == (volumes["target"] > 127)).mean() > 0.8
 
