@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .memory import MemorySource, remember
     from .pairs import Pair, split_region
     from .patches import Example, Patches
+    from .points import GrowingPoints
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
@@ -60,6 +61,7 @@ __all__ = [
     "Example",
     "Geometry",
     "Grey",
+    "GrowingPoints",
     "HDF5Source",
     "ImageSettings",
     "LabelSummary",
@@ -134,6 +136,7 @@ _MODULES = {
     "memory": ("MemorySource", "remember"),
     "pairs": ("Pair", "split_region"),
     "patches": ("Example", "Patches"),
+    "points": ("GrowingPoints",),
     "scaling": ("Scaling",),
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
     "sequences": ("PIANO_NOTES", "piano_rolls"),

@@ -15,13 +15,16 @@ __all__ = ["compiled", "intrinsic", "prefetch"]
 intrinsic: Any = _untyped_intrinsic
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any] | None = None, *, contract: bool = True) -> Any:
     """Compile `function` at its first call.
 
     The machine code is kept beside the source, or in the user's cache directory when the installation is read-only, or
-    for the process alone when that can't be written either.
+    for the process alone when that can't be written either. With `contract` a product and a sum may become one
+    operation, which rounds once: faster, but equal expressions needn't give equal bits.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    if function is None:
+        return lambda function: compiled(function, contract=contract)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"} if contract else False}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:
