@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .demo import demo_volume
     from .demo_classes import TISSUE_CLASSES, tissue_classes
     from .digits import draw_digits
+    from .distance import DistanceSource, distances
     from .geometry import Geometry
     from .hdf5 import HDF5Source
     from .labels import (
@@ -58,6 +59,7 @@ __all__ = [
     "BoundarySource",
     "CroppedSource",
     "DataStats",
+    "DistanceSource",
     "Example",
     "Geometry",
     "Grey",
@@ -84,6 +86,7 @@ __all__ = [
     "boundaries",
     "contingency",
     "demo_volume",
+    "distances",
     "draw_digits",
     "grow_segments",
     "malis_weights",
@@ -114,6 +117,7 @@ _MODULES = {
     "demo": ("demo_volume",),
     "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),
+    "distance": ("DistanceSource", "distances"),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
     "labels": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError, did_you_mean
 
-from .geometry import Geometry
-from .memory import remember
-from .sources import Source, SourceLike, Vec3, as_source, checked_box
-from .warp import bounding_box, translated
+from .derived import GridTarget, whole_numbers
+from .sources import SourceLike, Vec3
 
 __all__ = ["NEAREST", "AffinitySource", "Unlabelled", "affinities"]
 
@@ -58,19 +56,17 @@ def affinities(
     edges, mode = _offsets(offsets), _mode(background)
     if ids.ndim < 3 or any(n != 1 for n in ids.shape[:-3]):
         raise DataError(f"affinities: ids of shape {ids.shape}; one volume (z, y, x) is needed.")
-    volume = _whole_numbers(ids.reshape(ids.shape[-3:]))
+    volume = whole_numbers(ids.reshape(ids.shape[-3:]), "affinities")
     out = np.empty((len(edges), *volume.shape), np.int8)
     _kernel()(volume, edges, np.zeros(3, np.int64), np.ones(3, np.int64), mode, out)
     return out
 
 
-class AffinitySource:
+class AffinitySource(GridTarget):
     """The affinities of a volume of ids, computed where they are needed.
 
-    As a target of training patches they are computed of *warped ids*: ids are sampled (nearest voxel) on the grid of
-    the patch with a margin for the offsets, and compared there. So an edge always joins voxels that lie `offsets`
-    apart in the patch that the network sees, however that was turned and stretched. With strides, the grid is that of
-    the input, and every n-th voxel is taken of the result.
+    As a target of training patches they are computed of warped ids, see `GridTarget`: an edge always joins voxels that
+    lie `offsets` apart in the patch that the network sees.
 
     Parameters
     ----------
@@ -93,128 +89,23 @@ class AffinitySource:
         with_ids: bool = False,
         in_memory: bool | Literal["auto"] | int = "auto",
     ) -> None:
-        # Of the ids, not of what is made of them: that is as many times larger as there are edges.
-        self.ids: Source = remember(as_source(ids), in_memory)
         self.edges = _offsets(offsets)
         self.background = background
         self.with_ids = with_ids
         self._mode = _mode(background)
-        self._below = np.maximum(-self.edges.min(0), 0)
-        self._above = np.maximum(self.edges.max(0), 0)
+        below, above = np.maximum(-self.edges.min(0), 0), np.maximum(self.edges.max(0), 0)
+        super().__init__(ids, "affinities", below, above, in_memory)
+        self.channels = len(self.edges) + with_ids
+        self.dtype = np.dtype(np.int64 if with_ids else np.int8)
 
-    @property
-    def name(self) -> str:
-        """The name of the ids."""
-        return f"affinities of {self.ids.name}"
-
-    @property
-    def shape(self) -> Vec3:
-        """Spatial shape (z, y, x)."""
-        return self.ids.shape
-
-    @property
-    def channels(self) -> int:
-        """Number of edges, and one for the ids."""
-        return len(self.edges) + self.with_ids
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype int8; int64 with ids."""
-        return np.dtype(np.int64 if self.with_ids else np.int8)
-
-    @property
-    def voxel_size(self) -> tuple[float, float, float] | None:
-        """Size of a voxel (z, y, x) in nm."""
-        return self.ids.voxel_size
-
-    @property
-    def offset(self) -> tuple[float, float, float] | None:
-        """Position of voxel 0 (z, y, x) in nm."""
-        return self.ids.offset
-
-    def read(self, lo: Sequence[int], hi: Sequence[int]) -> np.ndarray:
-        """Return the affinities in the box as (channels, z, y, x), those of the whole volume."""
-        low, high = checked_box(self, lo, hi)
-        outer_lo = np.maximum(np.asarray(low) - self._below, 0)
-        outer_hi = np.minimum(np.asarray(high) + self._above, self.shape)
-        ids = _whole_numbers(self._read_ids(outer_lo.tolist(), outer_hi.tolist())[0], self.ids.name)
-        out = np.empty((self.channels, *np.subtract(high, low)), self.dtype)
-        self._mark(ids, np.subtract(low, outer_lo), np.ones(3, np.int64), out)
-        return out
-
-    def sample(
-        self,
-        matrix: npt.NDArray[np.float64],
-        geometry: Geometry,
-        origin: Sequence[int],
-        limits: tuple[Sequence[int], Sequence[int]],
-        out: npt.NDArray[np.int64],
-        read: Callable[[Source, Sequence[int], Sequence[int]], np.ndarray] | None = None,
-    ) -> None:
-        """Fill the target of a warped patch.
-
-        Parameters
-        ----------
-        matrix
-            4×4: voxel of the patch to voxel of the raw volume.
-        geometry
-            Shapes of input and target.
-        origin
-            Raw voxel (z, y, x) on which the first of the ids lies.
-        limits
-            Box ``(lo, hi)`` in raw voxels; ids beyond it count as unlabelled.
-        out
-            (channels, z, y, x) int64.
-        read
-            Called as ``read(source, lo, hi)`` in place of the source's own method, to count what is read.
-        """
-        from .sampling import sample_labels  # numba, which pairs alone don't need
-
-        lo = np.maximum(np.subtract(limits[0], origin), 0)
-        hi = np.minimum(np.subtract(limits[1], origin), self.shape)
-        below, above = self._below, self._above
-        while True:
-            grid = np.eye(4)
-            grid[:3, 3] = np.asarray(geometry.offsets) - below
-            through = translated(matrix @ grid, [-int(o) for o in origin])
-            dense = np.asarray(geometry.span) + below + above
-            try:
-                low, high = bounding_box(through, dense.tolist())
-                break
-            except DataError:
-                # A strong perspective ends before the longest edges do: what is beyond stays unknown.
-                if not (below.any() or above.any()):
-                    raise
-                below, above = below // 2, above // 2
-        begin = np.clip(np.floor(low), lo, hi - 1).astype(int)
-        end = np.clip(np.ceil(high) + 1, begin + 1, hi).astype(int)
-        box = _whole_numbers(self._read_ids(begin.tolist(), end.tolist(), read)[0], self.ids.name)
-        # A rim of unlabelled voxels: what is sampled beyond a box gets the value of its rim.
-        box = np.pad(box, 1, constant_values=-1)
-        ids = np.empty((1, *dense), np.int64)
-        sample_labels(box[None], translated(through, (1 - begin).tolist()), ids)
-        self._mark(ids[0], below, np.asarray(geometry.strides), out)
-
-    def warm_up(self) -> None:
-        """Compile what `sample` needs, or load it from numba's cache."""
-        out = np.empty((self.channels, 1, 1, 1), np.int64)
-        self._mark(np.zeros((1, 1, 1), np.int64), np.zeros(3, np.int64), np.ones(3, np.int64), out)
-
-    def close(self) -> None:
-        """Close the source of the ids."""
-        self.ids.close()
-
-    def _read_ids(self, lo: Sequence[int], hi: Sequence[int], read: Any = None) -> np.ndarray:
-        if self.ids.channels != 1:
-            raise DataError(f"{self.ids.name} has {self.ids.channels} channels; ids have one.")
-        return self.ids.read(lo, hi) if read is None else read(self.ids, lo, hi)
-
-    def _mark(self, ids: npt.NDArray[np.int64], first: np.ndarray, strides: np.ndarray, out: np.ndarray) -> None:
-        first, strides = np.asarray(first, np.int64), np.asarray(strides, np.int64)
-        _kernel()(ids, self.edges, first, strides, self._mode, out[: len(self.edges)])
+    def fill(self, ids: np.ndarray, first: Sequence[int], strides: Sequence[int], out: np.ndarray) -> None:
+        """Write the affinities at the voxels ``first + k * strides`` of a box of ids."""
+        ids = whole_numbers(ids, self.ids.name)
+        at, steps = np.asarray(first, np.int64), np.asarray(strides, np.int64)
+        _kernel()(ids, self.edges, at, steps, self._mode, out[: len(self.edges)])
         if self.with_ids:
-            at = tuple(slice(a, a + s * n, s) for a, s, n in zip(first, strides, out.shape[1:], strict=True))
-            np.maximum(ids[at], 0, out=out[-1])
+            picked = tuple(slice(a, a + s * n, s) for a, s, n in zip(first, strides, out.shape[1:], strict=True))
+            np.maximum(ids[picked], 0, out=out[-1])
 
     def __repr__(self) -> str:
         return f"AffinitySource({self.ids!r}, {self.edges.tolist()}, background={self.background!r})"
@@ -234,15 +125,6 @@ def _mode(background: str) -> int:
         hint = did_you_mean(str(background), _MODES)
         raise DataError(f"affinities: background={background!r}; use one of {', '.join(_MODES)}.{hint}")
     return _MODES[background]
-
-
-def _whole_numbers(ids: np.ndarray, name: str = "affinities") -> npt.NDArray[np.int64]:
-    """Return ids as a writable int64 array in C order."""
-    if ids.dtype.kind not in "iub":
-        raise DataError(f"{name}: ids are integers, not {ids.dtype}.")
-    if ids.dtype == np.uint64 and ids.size and int(ids.max()) >= 2**63:
-        raise DataError(f"{name}: an id is 2⁶³ or more; ids must fit int64.")
-    return ids.astype(np.int64)
 
 
 @lru_cache(maxsize=1)

@@ -130,7 +130,7 @@ def smear_boundaries(walls: np.ndarray, size: Sequence[int] = (3, 5, 5)) -> npt.
             f"smear_boundaries: walls of 0, 1 and -1 (z, y, x) are needed, not {walls.dtype} of shape {walls.shape}"
             f"{f' up to {walls.max()}' if walls.size and walls.dtype.kind in 'iub' else ''}."
         )
-    soft = (_spread(walls == 1, sizes) + 1 - _spread(walls == 0, sizes)) / 2
+    soft = (_spread(walls == 1, sizes) - _spread(walls == 0, sizes) + np.float32(1)) / np.float32(2)
     soft[walls < 0] = np.nan
     return soft
 
@@ -245,7 +245,8 @@ class BoundarySource(IdsSource):
         self.background = background
         self.smoothen = smoothen
         _mode(background)
-        super().__init__(ids, "boundaries", [(t + 1) // 2 + smoothen for t in self.thickness])
+        margin = [(t + 1) // 2 + smoothen for t in self.thickness]
+        super().__init__(ids, "boundaries", margin, margin)
         self.dtype = np.dtype(np.int8 if background == "ignore" else np.uint8)
 
     def compute(self, ids: np.ndarray) -> np.ndarray:
@@ -283,8 +284,7 @@ class SoftBoundarySource(BoundarySource):
         if background == "class":
             raise DataError("soft boundaries: background='class' makes three classes; use another one.")
         self.size = _odd_sizes(size)
-        z, y, x = (m + n // 2 for m, n in zip(self.margin, self.size, strict=True))
-        self.margin = (z, y, x)
+        self.below = self.above = self.below + np.array(self.size) // 2
         self.dtype = np.dtype(np.float32)
 
     def compute(self, ids: np.ndarray) -> np.ndarray:
@@ -303,7 +303,8 @@ def _spread(mask: npt.NDArray[np.bool_], sizes: Vec3) -> npt.NDArray[np.float32]
     for axis, line in zip((-3, -2, -1), lines, strict=True):
         spread = correlate1d(spread, line, axis, mode="nearest")
     # The Gaussian has 1 / squares in the centre, the kernel 1.
-    return np.minimum(spread / np.float32(squares) + values * np.float32(1 - 1 / squares), np.float32(1))
+    total: npt.NDArray[np.float32] = spread / np.float32(squares) + values * np.float32(1 - 1 / squares)
+    return np.minimum(total, np.float32(1))
 
 
 def _odd_sizes(size: Sequence[int]) -> Vec3:

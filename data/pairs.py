@@ -10,7 +10,7 @@ import numpy as np
 
 from elektronn_tui.errors import DataError
 
-from .affinity import AffinitySource
+from .derived import GridTarget
 from .geometry import Geometry
 from .memory import nbytes, remember, slabs
 from .sources import Box, Source, SourceLike, Vec3, as_source
@@ -83,7 +83,7 @@ class Pair:
     ) -> None:
         self.raw: Source = remember(as_source(raw), in_memory)
         self.target: Source | None = None if target is None else as_source(target)
-        if self.target is not None and not isinstance(self.target, AffinitySource):  # which remembers its ids
+        if self.target is not None and not isinstance(self.target, GridTarget):  # which remembers its ids
             self.target = remember(self.target, in_memory)
         self.mask: Source | None = None if mask is None else remember(as_source(mask), in_memory)
         self.name = name or self.raw.name
@@ -185,7 +185,7 @@ class Pair:
         if self.raw.dtype.kind == "f":
             for lo, voxels, _ in samples(self.raw):
                 refuse_where(~np.isfinite(voxels), lo, self.raw, "is NaN or infinite; raw values must be finite")
-        if self.target is not None and self.target.dtype.kind == "f":
+        if self.target is not None and self.target.dtype.kind == "f" and not isinstance(self.target, GridTarget):
             for lo, voxels, _ in samples(self.target):
                 refuse_where(np.isinf(voxels), lo, self.target, "is infinite; use NaN for voxels to ignore")
         if self.target is not None and self.target.dtype == np.uint64:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-from .affinity import AffinitySource
 from .augment import warm_up as warm_up_grey
 from .augmentation import AugmentSettings
 from .counters import DataStats
+from .derived import GridTarget
 from .geometry import Geometry
 from .pairs import Pair
 from .reading import Reader
@@ -113,7 +113,7 @@ class Patches:
         warm_up(self.reader.linear_dtypes(), self.reader.label_dtypes())
         warm_up_grey()
         for pair in self.pairs:
-            if isinstance(pair.target, AffinitySource):
+            if isinstance(pair.target, GridTarget):
                 pair.target.warm_up()
 
     def stats(self) -> DataStats:

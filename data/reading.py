@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-from .affinity import AffinitySource
 from .augment import Grey, value_range
 from .counters import Counters, Tally
+from .derived import GridTarget
 from .geometry import Geometry
 from .pairs import Pair, refuse_where, samples
 from .sampling import Scratch, sample_labels, sample_raw
@@ -100,9 +100,9 @@ class Reader:
         found = {
             (pair.target.dtype, np.dtype(np.int64))
             for pair in self.pairs
-            if pair.target is not None and pair.target.dtype.kind != "f" and not isinstance(pair.target, AffinitySource)
+            if pair.target is not None and pair.target.dtype.kind != "f" and not isinstance(pair.target, GridTarget)
         }
-        if any(isinstance(pair.target, AffinitySource) for pair in self.pairs):
+        if any(isinstance(pair.target, GridTarget) for pair in self.pairs):
             found.add((np.dtype(np.int64), np.dtype(np.int64)))
         return found | {(pair.mask.dtype, pair.mask.dtype) for pair in self.pairs if pair.mask is not None}
 
@@ -134,7 +134,7 @@ class Reader:
             return
         assert pair.target is not None
         through = target_matrix(matrix, self.geometry, pair.target_offset)
-        if isinstance(pair.target, AffinitySource):
+        if isinstance(pair.target, GridTarget):
             pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target, tally.read)
         elif target.dtype == np.float32:
             _sample_values(pair.target, through, target, scratch, tally)
