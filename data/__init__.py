@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .scaling import Scaling
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
+    from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
     from .validation import validation_examples
@@ -74,6 +75,7 @@ __all__ = [
     "Prefetcher",
     "Scaling",
     "SegmentationScores",
+    "ShapeDescriptorSource",
     "SoftBoundarySource",
     "Source",
     "SourceStats",
@@ -89,6 +91,7 @@ __all__ = [
     "distances",
     "draw_digits",
     "grow_segments",
+    "local_shape_descriptors",
     "malis_weights",
     "mknhood2d",
     "mknhood3d",
@@ -145,6 +148,7 @@ _MODULES = {
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
     "sequences": ("PIANO_NOTES", "piano_rolls"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
+    "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
     "validation": ("validation_examples",),

@@ -83,7 +83,8 @@ def _improve(before: Any, squares: Any, way: Any, d: int, axis: int, step_before
     added = way * way
     if step.size == 0:
         for x in range(squares.size):
-            squares[x] = min(squares[x], before[x] + added)
+            new, old = before[x] + added, squares[x]
+            squares[x] = new if new < old else old
         return
     for x in range(squares.size):
         if before[x] + added < squares[x]:
