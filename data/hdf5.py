@@ -13,6 +13,8 @@ import numpy as np
 
 from elektronn_tui.errors import DataError, did_you_mean
 
+from .chunks import CACHE_BYTES, CacheStats, ChunkCache, ChunkedArray, PlacedFile
+from .hdf5_chunks import HDF5Chunks
 from .sources import Axes, Vec3, checked_box, missing_file, native_dtype, triple
 
 __all__ = ["HDF5Source"]
@@ -20,7 +22,6 @@ __all__ = ["HDF5Source"]
 # Attribute names in use and the factor to nm; CREMI and gunpowder write `resolution`, ilastik and Fiji µm.
 _VOXEL_SIZE = {"voxel_size_nm_zyx": 1.0, "resolution": 1.0, "voxel_size": 1.0, "element_size_um": 1000.0}
 _OFFSET = {"offset_nm_zyx": 1.0, "offset": 1.0}
-_CACHE_LIMIT = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class _Opened:
     """An open dataset and what does not change while it is open."""
 
     file: Any
-    dataset: Any
+    placed: PlacedFile
+    array: ChunkedArray
     process: int
     axes: Axes
     dtype: np.dtype[Any]
@@ -39,9 +41,9 @@ class _Opened:
 class HDF5Source:
     """A dataset of an HDF5 file, opened at first use and read in its native dtype.
 
-    Only the chunks that a box touches are read, whatever their compression. The cache of decoded chunks holds
-    a few neighbourhoods of them. May be read from several threads (they take turns at h5py's global lock: see
-    `MemorySource`). Pickles as its address.
+    Only the chunks that a box touches are read, whatever their compression, and decoded ones are kept within a budget
+    of bytes. May be read from several threads: gzip, LZF, shuffle and checksums are decoded outside of h5py, whose
+    global lock lets only one thread read at a time; other filters wait for it. Pickles as its address.
 
     Parameters
     ----------
@@ -56,12 +58,15 @@ class HDF5Source:
         ``element_size_um`` of the dataset, its groups or the file.
     offset
         Position of voxel 0 (z, y, x) in nm. Default: attribute ``offset`` of the dataset (CREMI), if there.
+    cache_bytes
+        What may be kept of decoded chunks; one chunk is always kept.
 
     Raises
     ------
     DataError
         At first use: file missing, truncated or no HDF5; key absent or a group; wrong number of axes or dtype.
-        At `read`: the box leaves the volume, or its chunks can't be decoded.
+        At `read`: the box leaves the volume, its chunks can't be decoded, or the file was written to since it was
+        opened. The next `read` opens it anew.
     """
 
     def __init__(
@@ -72,14 +77,17 @@ class HDF5Source:
         axes: str | None = None,
         voxel_size: Sequence[float] | None = None,
         offset: Sequence[float] | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.path = Path(path).expanduser()
         self.key = key
+        self._cache_bytes = cache_bytes
         self._axes = axes
         self._voxel_size = triple(voxel_size, "voxel_size", self.name, positive=True)
         self._offset = triple(offset, "offset", self.name)
         self._lock = threading.Lock()
         self._state: _Opened | None = None
+        self._first: tuple[Any, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -116,14 +124,18 @@ class HDF5Source:
         low, high = checked_box(self, lo, hi)
         state = self._open()
         try:
-            cut = state.dataset[state.axes.slices(low, high)]
+            state.placed.check()
+            return state.axes.order(state.array[state.axes.slices(low, high)])
         except (OSError, RuntimeError, ValueError) as error:
             # A handle of a disk that was away stays broken: the next try opens the file anew.
             self.close()
             raise DataError(
                 f"{self.name}: voxels {low} to {high} can't be read; the file is damaged, truncated or gone: {error}"
             ) from error
-        return np.asarray(state.axes.order(cut).astype(state.dtype, copy=False))
+
+    def stats(self) -> CacheStats | None:
+        """Return what the cache of chunks did since the file was opened; None while it is not open."""
+        return None if self._state is None else self._state.array.cache.stats()
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -167,17 +179,27 @@ class HDF5Source:
             raise DataError(f"{self.path} can't be opened: {reason}.") from error
         try:
             found = self._find(file)
-            # h5py gives the cache's size by file only at opening; per dataset it takes the low-level call.
-            key, chunks = found.name, found.chunks
-            shape, dtype, attributes = found.shape, found.dtype, _attributes(found)
-            del found
-            dataset = _with_cache(file, key, chunks, dtype.itemsize)
+            dtype = native_dtype(found.dtype, self.name)
+            axes = Axes(self._axes, found.shape, self.name)
+            attributes = _attributes(found)
+            first = axes.axes, found.shape, dtype
+            if self._first is not None and first != self._first:
+                raise DataError(
+                    f"{self.name} was replaced: its shape is {found.shape} of {dtype} now and was {self._first[1]} of "
+                    f"{self._first[2]}. Bring the old file back, or start again with the new one."
+                )
+            self._first = first
+            # Not a copy of HDF5's descriptor: that would hold HDF5's lock on the file for longer than HDF5 does.
+            placed = PlacedFile(self.path, os.open(self.path, os.O_RDONLY))
+            if not placed.is_same(file.id.get_vfd_handle()):
+                raise DataError(f"{self.path} was replaced while it was opened.")
             return _Opened(
                 file,
-                dataset,
+                placed,
+                HDF5Chunks(found, placed, dtype).array(ChunkCache(self._cache_bytes)),
                 os.getpid(),
-                Axes(self._axes, shape, self.name),
-                native_dtype(dtype, self.name),
+                axes,
+                dtype,
                 _vector(attributes, _VOXEL_SIZE, positive=True),
                 _vector(attributes[:1], _OFFSET),
             )
@@ -207,29 +229,23 @@ class HDF5Source:
         return item
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _hdf5_source, (str(self.path), self.key, self._axes, self._voxel_size, self._offset)
+        return _hdf5_source, (
+            str(self.path),
+            self.key,
+            {
+                "axes": self._axes,
+                "voxel_size": self._voxel_size,
+                "offset": self._offset,
+                "cache_bytes": self._cache_bytes,
+            },
+        )
 
     def __repr__(self) -> str:
         return f"HDF5Source({str(self.path)!r}, {self.key!r})"
 
 
-def _hdf5_source(path: str, key: str | None, axes: str | None, voxel_size: Any, offset: Any) -> HDF5Source:
-    return HDF5Source(path, key, axes=axes, voxel_size=voxel_size, offset=offset)
-
-
-def _with_cache(file: Any, key: str, chunks: tuple[int, ...] | None, itemsize: int) -> Any:
-    """Open a dataset with a chunk cache for two neighbourhoods of 3×3×3 chunks, within bounds."""
-    import h5py
-
-    if chunks is None:
-        return file[key]
-    chunk_bytes = int(np.prod(chunks, dtype=np.int64)) * itemsize
-    # A chunk that is larger than its cache would be decoded anew for each read.
-    cache = max(min(54 * chunk_bytes, _CACHE_LIMIT), chunk_bytes)
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    # 100 slots a chunk keep hash collisions (each evicts a chunk) rare; w0=0: plain LRU, chunks are re-read.
-    access.set_chunk_cache(100 * max(1, cache // chunk_bytes) + 1, cache, 0.0)
-    return h5py.Dataset(h5py.h5d.open(file.id, key.encode(), access))
+def _hdf5_source(path: str, key: str | None, options: dict[str, Any]) -> HDF5Source:
+    return HDF5Source(path, key, **options)
 
 
 def _attributes(item: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,122 @@
+"""Compiled loops that put boxes together of chunks and decode them, without the GIL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from ._compiled import compiled, intrinsic
+
+__all__ = ["fletcher32", "gather", "lzf", "unshuffle"]
+
+
+@intrinsic
+def _copy(typing_context, out, index, address, count):  # type: ignore[no-untyped-def]
+    """Copy `count` bytes from an address to ``out[index]`` (uint8, flat)."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array, place, source, size = arguments
+        byte = ir.IntType(8).as_pointer()
+        target = builder.gep(context.make_array(signature.args[0])(context, builder, array).data, [place])
+        int64 = ir.IntType(64)
+        memcpy = builder.module.declare_intrinsic(
+            "llvm.memcpy", [byte, byte, int64], ir.FunctionType(ir.VoidType(), [byte, byte, int64, ir.IntType(1)])
+        )
+        builder.call(memcpy, [target, builder.inttoptr(source, byte), size, ir.IntType(1)(0)])
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.int64, types.int64), generate
+
+
+@compiled
+def gather(addresses: Any, starts: Any, chunk: Any, corner: Any, itemsize: int, out: Any) -> None:
+    """Copy what chunks have of the box `corner` (lo, hi) to `out` (uint8, flat, the box in C order).
+
+    Chunk k lies at `addresses[k]` and begins at voxel `starts[k]`; all are of shape `chunk`, of four axes, in C order.
+    """
+    lo, hi = corner[0], corner[1]
+    pitch1 = (hi[3] - lo[3]) * itemsize
+    pitch2 = (hi[2] - lo[2]) * pitch1
+    pitch3 = (hi[1] - lo[1]) * pitch2
+    for k in range(addresses.size):
+        start = starts[k]
+        a0, b0 = max(lo[0], start[0]), min(hi[0], start[0] + chunk[0])
+        a1, b1 = max(lo[1], start[1]), min(hi[1], start[1] + chunk[1])
+        a2, b2 = max(lo[2], start[2]), min(hi[2], start[2] + chunk[2])
+        a3, b3 = max(lo[3], start[3]), min(hi[3], start[3] + chunk[3])
+        for i in range(a0, b0):
+            for j in range(a1, b1):
+                target = (i - lo[0]) * pitch3 + (j - lo[1]) * pitch2 + (a2 - lo[2]) * pitch1 + (a3 - lo[3]) * itemsize
+                row = ((i - start[0]) * chunk[1] + j - start[1]) * chunk[2] + a2 - start[2]
+                source = addresses[k] + (row * chunk[3] + a3 - start[3]) * itemsize
+                for _ in range(a2, b2):
+                    _copy(out, target, source, (b3 - a3) * itemsize)
+                    target += pitch1
+                    source += chunk[3] * itemsize
+
+
+@compiled
+def unshuffle(stored: Any, itemsize: int, out: Any) -> None:
+    """Undo HDF5's shuffle filter, which puts first bytes of all elements first, then second ones; uint8 each."""
+    count = stored.size // itemsize
+    for i in range(count):
+        for b in range(itemsize):
+            out[i * itemsize + b] = stored[b * count + i]
+    for i in range(count * itemsize, stored.size):
+        out[i] = stored[i]
+
+
+@compiled
+def lzf(stored: Any, out: Any) -> int:
+    """Decode LZF as liblzf writes it; uint8 each. Return the number of bytes written, -1 where it is no such data."""
+    i = o = 0
+    while i < stored.size:
+        control = int(stored[i])
+        i += 1
+        if control < 32:
+            count = control + 1
+            if i + count > stored.size or o + count > out.size:
+                return -1
+            for _ in range(count):
+                out[o] = stored[i]
+                i += 1
+                o += 1
+            continue
+        count = control >> 5
+        if count == 7:
+            if i >= stored.size:
+                return -1
+            count += int(stored[i])
+            i += 1
+        if i >= stored.size:
+            return -1
+        source = o - ((control & 31) << 8) - int(stored[i]) - 1
+        i += 1
+        count += 2
+        if source < 0 or o + count > out.size:
+            return -1
+        # Byte by byte: a run may overlap what it writes.
+        for _ in range(count):
+            out[o] = out[source]
+            source += 1
+            o += 1
+    return o
+
+
+@compiled
+def fletcher32(data: Any) -> int:
+    """Return HDF5's Fletcher checksum of bytes (uint8), over 16-bit big-endian words."""
+    first = second = 0
+    for i in range(0, data.size - 1, 2):
+        first += (int(data[i]) << 8) | int(data[i + 1])
+        first = (first & 0xFFFF) + (first >> 16)
+        second += first
+        second = (second & 0xFFFF) + (second >> 16)
+    if data.size % 2:
+        first += int(data[data.size - 1]) << 8
+        first = (first & 0xFFFF) + (first >> 16)
+        second += first
+        second = (second & 0xFFFF) + (second >> 16)
+    return (second << 16) | first
