@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .demo_classes import TISSUE_CLASSES, tissue_classes
     from .digits import draw_digits
     from .distance import DistanceSource, distances
+    from .disturbances import Blobs, Blur, Noise
     from .geometry import Geometry
     from .hdf5 import HDF5Source
     from .labels import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .points import GrowingPoints
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
+    from .sections import Defocus, Faint, Flicker, Missing
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
@@ -57,11 +59,16 @@ __all__ = [
     "ArraySource",
     "AugmentSettings",
     "Batch",
+    "Blobs",
+    "Blur",
     "BoundarySource",
     "CroppedSource",
     "DataStats",
+    "Defocus",
     "DistanceSource",
     "Example",
+    "Faint",
+    "Flicker",
     "Geometry",
     "Grey",
     "GrowingPoints",
@@ -69,6 +76,8 @@ __all__ = [
     "ImageSettings",
     "LabelSummary",
     "MemorySource",
+    "Missing",
+    "Noise",
     "Pair",
     "Patches",
     "PrefetchStats",
@@ -121,6 +130,8 @@ _MODULES = {
     "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),
     "distance": ("DistanceSource", "distances"),
+    "disturbances": ("Blobs", "Blur", "Noise"),
+    "sections": ("Defocus", "Faint", "Flicker", "Missing"),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
     "labels": (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from .augment import value_range
-from .augmentation import AugmentSettings
+from .augmentation import AugmentSettings, stream
 from .counters import Counters, DataStats
 from .sampling import Scratch, sample_raw
 from .scaling import Scaling
@@ -24,6 +24,8 @@ __all__ = ["ArrayExamples", "ImageSettings"]
 
 _BLOCK = 2**22
 _KEPT_EPOCHS = 3
+# Numbers of random streams; those of augmentation begin at 16.
+_WARP, _SHIFT, _GREY = range(3)
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,8 @@ class ArrayExamples:
 
     def _fill(self, out: npt.NDArray[np.float32], i: int, k: int, settings: AugmentSettings) -> None:
         assert self.patch_shape is not None
-        streams = np.random.SeedSequence([self.seed, i]).spawn(3)
-        warp_rng, shift_rng, grey_rng = map(np.random.default_rng, streams)
+        entropy = (self.seed, i)
+        warp_rng, shift_rng = stream(entropy, _WARP), stream(entropy, _SHIFT)
         image, patch = _as_volume(self.raw[k], len(self.patch_shape)), _as_volume(out, len(self.patch_shape))
         room = np.subtract(image.shape[1:], patch.shape[1:])
         reach = np.where(np.asarray(image.shape[1:]) > 1, getattr(settings, "shift", 0), 0)
@@ -223,12 +225,10 @@ class ArrayExamples:
             patch[:] = image[:, where[0][:, None, None], where[1][:, None], where[2]]
             patch -= mean[:, None, None, None].astype(np.float32)
             patch /= std[:, None, None, None].astype(np.float32)
-        if grey_rng.random() < settings.grey:
-            begin = perf_counter()
-            settings.grey_args.apply(
-                patch, grey_rng, scale=(1 / std).tolist(), shift=(-mean / std).tolist(), limits=self._limits
-            )
-            self.counters.mine().augmenting += perf_counter() - begin
+        begin = perf_counter()
+        scaled = {"scale": (1 / std).tolist(), "shift": (-mean / std).tolist(), "limits": self._limits}
+        settings.disturb(patch, entropy, _GREY, **scaled)
+        self.counters.mine().augmenting += perf_counter() - begin
 
     def _channels(self, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         scaling = self.scaling or Scaling()

@@ -51,14 +51,14 @@ class Grey:
 
     def __post_init__(self) -> None:
         for name, minimum, maximum in (("contrast", 0.0, 10.0), ("brightness", -1.0, 1.0), ("gamma", 0.05, 20.0)):
-            object.__setattr__(self, name, _checked_range(name, getattr(self, name), minimum, maximum))
+            object.__setattr__(self, name, _checked_range(self, name, getattr(self, name), minimum, maximum))
         if self.channels is not None:
             try:
                 channels = tuple(int(channel) for channel in self.channels)
             except (TypeError, ValueError):
                 channels = (-1,)
             if min(channels, default=0) < 0:
-                raise DataError(f"grey: channels must be indices from 0 on, not {self.channels!r}")
+                raise DataError(f"{_title(self)}: channels must be indices from 0 on, not {self.channels!r}")
             object.__setattr__(self, "channels", channels)
 
     def draw(self, rng: np.random.Generator, channels: int) -> GreyChange:
@@ -77,7 +77,9 @@ class Grey:
         changed = np.ones(channels, bool)
         if self.channels is not None:
             if max(self.channels, default=-1) >= channels:
-                raise DataError(f"grey: channels {self.channels} of a volume that has {channels} (0 to {channels - 1})")
+                raise DataError(
+                    f"{_title(self)}: channels {self.channels} of a volume that has {channels} (0 to {channels - 1})"
+                )
             changed[:] = False
             changed[list(self.channels)] = True
         return GreyChange(contrast, brightness, gamma, changed)
@@ -182,16 +184,21 @@ def _pair(value: float | Range) -> Range:
     return value
 
 
-def _checked_range(name: str, value: Any, minimum: float, maximum: float) -> Range:
+def _checked_range(owner: Grey, name: str, value: Any, minimum: float, maximum: float) -> Range:
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         r = float(value)
         value = {"contrast": (1 - r, 1 + r), "brightness": (-r, r), "gamma": (1 / r if r > 0 else 0.0, r)}[name]
     try:
         low, high = (float(end) for end in value)
     except (TypeError, ValueError):
-        raise DataError(f"grey: {name} must be a number or a range (low, high), not {value!r}") from None
+        raise DataError(f"{_title(owner)}: {name} must be a number or a range (low, high), not {value!r}") from None
     if not minimum <= low <= high <= maximum:
         raise DataError(
-            f"grey: {name} must be a range (low, high) within {minimum:g} and {maximum:g}, not ({low:g}, {high:g})"
+            f"{_title(owner)}: {name} must be a range (low, high) within {minimum:g} and {maximum:g}, not ({low:g}, "
+            f"{high:g})"
         )
     return low, high
+
+
+def _title(owner: Grey) -> str:
+    return type(owner).__name__.lower()

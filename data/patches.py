@@ -14,9 +14,10 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from .augment import warm_up as warm_up_grey
-from .augmentation import AugmentSettings
+from .augmentation import AugmentSettings, stream
 from .counters import DataStats
 from .derived import GridTarget
+from .disturbances import warm_up as warm_up_blur
 from .geometry import Geometry
 from .pairs import Pair
 from .reading import Reader
@@ -25,6 +26,9 @@ from .scaling import Scaling
 from .warp import Warp, place, positions, translated
 
 __all__ = ["Example", "Patches"]
+
+# Numbers of random streams; those of augmentation begin at 16.
+_PAIR, _WARP, _POSITION, _GREY = range(4)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Patches:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
         warm_up(self.reader.linear_dtypes(), self.reader.label_dtypes())
         warm_up_grey()
+        warm_up_blur()
         for pair in self.pairs:
             if isinstance(pair.target, GridTarget):
                 pair.target.warm_up()
@@ -174,8 +179,8 @@ class Patches:
         if i < 0:
             raise DataError(f"example {i}: examples are numbered from 0.")
         begin = perf_counter()
-        streams = np.random.SeedSequence([self.seed, i]).spawn(4)
-        pair_rng, warp_rng, position_rng, grey_rng = map(np.random.default_rng, streams)
+        entropy = (self.seed, i)
+        pair_rng, warp_rng, position_rng = (stream(entropy, number) for number in (_PAIR, _WARP, _POSITION))
         index = min(int(np.searchsorted(self._shares, pair_rng.random(), side="right")), len(self.pairs) - 1)
         pair = self.pairs[index]
         warped = warp_rng.random() < settings.warp
@@ -184,8 +189,7 @@ class Patches:
         matrix = translated(linear, position)
         self.reader.read(pair, matrix, raw, target, mask, self._scratch())
         read = perf_counter()
-        if grey_rng.random() < settings.grey:
-            self.reader.vary(index, raw, settings.grey_args, grey_rng)
+        settings.disturb(raw, entropy, _GREY, **self.reader.scaled(index))
         self.reader.counters.mine().made(1, begin, read, perf_counter())
         return index, position, matrix
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-from .augment import Grey, value_range
+from .augment import value_range
 from .counters import Counters, Tally
 from .derived import GridTarget
 from .geometry import Geometry
@@ -154,9 +154,9 @@ class Reader:
         if mask is not None:
             np.copyto(mask, counts if target.dtype == np.float32 else target >= 0)
 
-    def vary(self, k: int, raw: npt.NDArray[np.float32], grey: Grey, rng: np.random.Generator) -> None:
-        """Change the grey values of a patch of pair `k` in place."""
-        grey.apply(raw, rng, scale=self._scale, shift=self._shift, limits=self._limits[k])
+    def scaled(self, k: int) -> dict[str, Any]:
+        """Return how patches of pair `k` were scaled, and black and white of it as stored: for `Grey.apply`."""
+        return {"scale": self._scale, "shift": self._shift, "limits": self._limits[k]}
 
     def _read_raw(
         self,

@@ -14,6 +14,7 @@ import torch
 from elektronn_tui.errors import ExperimentError
 from elektronn_tui.models.feeding import in_evaluation
 
+from .augmentations import AUGMENTATIONS
 from .control import Control
 from .controls import Controls, ScheduleState
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA_CONTROLS", "DataPlan", "Feeder", "batch_maker", "evaluating", "stacked"]
 
-DATA_CONTROLS = ("batch_size", "accumulate", "warp", "grey", "shift")
+DATA_CONTROLS = ("batch_size", "accumulate", "shift", *AUGMENTATIONS)
 """Controls on which examples depend, where the data have them."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import ElektronnError, ExperimentError, did_you_mean
 
+from .augmentations import AUGMENTATIONS
 from .datasets import DemoData, VolumeData
 from .examples import experiment_file
 from .hyperparameters import Optimiser
@@ -54,11 +55,15 @@ def _scales(value: Any) -> str | None:
     return None if good else "a dictionary of multipliers ≥ 0, such as {'conv1': 0.1, 'logits.w': 2.0}"
 
 
-def _arguments(kind: str) -> Callable[[Any], str | None]:
+def _probability(default: float, of: str) -> Any:
+    return setting(default=default, type="float", minimum=0, maximum=1, help=f"probability that {of}")
+
+
+def _arguments(kind: str, help: str) -> Any:
     def check(value: Any) -> str | None:
         return None if value is None or type(value).__name__ == kind else f"{kind}(...)"
 
-    return check
+    return setting(default=None, type="object", check=check, help=f"{kind}(...), {help}")
 
 
 @settings(kw_only=True)
@@ -129,14 +134,24 @@ class Experiment:
     )
     seed: int = setting(default=0, type="int", minimum=0, help="of weights, dropout and examples")
 
-    warp: float = setting(
-        default=0.5, type="float", minimum=0, maximum=1, help="probability that an image or volume is warped"
-    )
-    warp_args: Any = setting(default=None, type="object", check=_arguments("Warp"), help="Warp(...), how far")
-    grey: float = setting(
-        default=0.5, type="float", minimum=0, maximum=1, help="probability that grey values of one are varied"
-    )
-    grey_args: Any = setting(default=None, type="object", check=_arguments("Grey"), help="Grey(...), how far")
+    warp: float = _probability(0.5, "an image or volume is warped")
+    warp_args: Any = _arguments("Warp", "how far")
+    grey: float = _probability(0.5, "grey values of one are varied")
+    grey_args: Any = _arguments("Grey", "how far")
+    blur: float = _probability(0.0, "one is blurred")
+    blur_args: Any = _arguments("Blur", "how far")
+    noise: float = _probability(0.0, "noise is added to one")
+    noise_args: Any = _arguments("Noise", "how much, of which kinds")
+    blobs: float = _probability(0.0, "regions of one are blurred, noisy or blank")
+    blobs_args: Any = _arguments("Blobs", "how many, how large")
+    flicker: float = _probability(0.0, "grey values of each section are varied")
+    flicker_args: Any = _arguments("Flicker", "how far")
+    faint: float = _probability(0.0, "some sections have low contrast")
+    faint_args: Any = _arguments("Faint", "how many, how low")
+    defocus: float = _probability(0.0, "some sections are blurred")
+    defocus_args: Any = _arguments("Defocus", "how many, how far")
+    missing: float = _probability(0.0, "some sections are blank")
+    missing_args: Any = _arguments("Missing", "how many")
     scaling: str = setting(
         default="measured",
         type="choice",
@@ -356,10 +371,11 @@ def _overridden(experiment: Experiment, override: str) -> Experiment:
             raise ExperimentError(f"{key}: {text} is not allowed; it must be ≥ 0") from None
         return replaced(experiment, _SCALES[first], scales)
     part = getattr(experiment, first, None) if first in names else None
-    if first in ("warp_args", "grey_args") and part is None:
+    kind = AUGMENTATIONS.get(first.removesuffix("_args"))
+    if first in names and kind and part is None:
         from elektronn_tui import data
 
-        part = data.Warp() if first == "warp_args" else data.Grey()
+        part = getattr(data, kind)()
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         changed = replaced(part, rest, from_text(part, rest, text))
         return replaced(experiment, first, changed)

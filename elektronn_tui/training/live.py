@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ControlError, ElektronnError, ExperimentError, did_you_mean
 
 from .arrays import ImageData
+from .augmentations import AUGMENTATIONS
 from .control import Control
 from .controls import Controls
 from .experiment import Experiment
@@ -95,7 +96,7 @@ def _for_one(schedule: Schedule, k: int, n: int) -> Schedule:
 
 def _start_with(controls: Controls, name: str, value: Any) -> None:
     if name not in controls:
-        known = ["data", "optimiser", "warp_args", "grey_args"]
+        known = ["data", "optimiser", *(f"{augmentation}_args" for augmentation in AUGMENTATIONS)]
         group, _, rest = name.partition(".")
         near = did_you_mean(name, [known for known in controls.names() if ("." in known) == ("." in name)])
         if not near and did_you_mean(group, known):

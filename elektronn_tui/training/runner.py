@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from elektronn_tui.errors import ElektronnError, ExperimentError
 from elektronn_tui.session.protocol import NodeInfo
 
+from .augmentations import AUGMENTATIONS
 from .experiment import blamed
 from .settings import plain
 
@@ -82,7 +83,7 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     augmentation = trainer.augmentation
     config = {
         "experiment": experiment.to_dict()
-        | {"warp_args": plain(augmentation.warp_args), "grey_args": plain(augmentation.grey_args)},
+        | {f"{name}_args": plain(getattr(augmentation, f"{name}_args")) for name in AUGMENTATIONS},
         "scaling": model.scaling,
         "controls": trainer.controls.state(),
         "resources": resources.to_dict(),

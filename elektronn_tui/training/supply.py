@@ -15,16 +15,15 @@ from elektronn_tui.data import (
     ArrayExamples,
     AugmentSettings,
     Geometry,
-    Grey,
     ImageSettings,
     Patches,
     Scaling,
-    Warp,
     validation_examples,
 )
 from elektronn_tui.errors import DataError, ExperimentError
 
 from .arrays import Arrays
+from .augmentations import AUGMENTATIONS, augmentation_arguments, probabilities, refuse_augmentations
 from .batches import Feeder, stacked
 from .classes import Classes
 from .datasets import Volumes
@@ -74,11 +73,17 @@ class Opening:
 
 
 def data_controls(data: Volumes | Arrays, model: Model, experiment: Experiment) -> dict[str, Any]:
-    """Return the controls that say how these data are varied, with their values at start; none if they can't be."""
+    """Return the controls that say how these data are varied, with their values at start; none if they can't be.
+
+    Raises
+    ------
+    ExperimentError
+        A way to vary them is set that is not for such data.
+    """
     if isinstance(data, Arrays) and not _varied(data, model):
         return {}
     shift = {"shift": data.shift} if isinstance(data, Arrays) else {}
-    return {"warp": experiment.warp, "grey": experiment.grey, **shift}
+    return probabilities(experiment, model.input_node.shape.spatial_shape) | shift
 
 
 def open_supply(data: Volumes | Arrays, opening: Opening) -> Supply:
@@ -127,10 +132,7 @@ def _from_volumes(volumes: Volumes, opening: Opening) -> Supply:
                 volumes.valid, geometry, patches.scaling, experiment.validate_patches, **what
             )
         validation = stacked(examples, experiment.batch_size)
-    augmentation = AugmentSettings(
-        warp_args=experiment.warp_args or Warp(anisotropy=_anisotropy(volumes)),
-        grey_args=experiment.grey_args or Grey(),
-    )
+    augmentation = AugmentSettings(**augmentation_arguments(experiment, _anisotropy(volumes)))
     preview = _volume_preview(volumes, geometry, patches.scaling, opening)
     if isinstance(preview, str):
         return Supply(patches, augmentation, validation, None, preview)
@@ -237,7 +239,7 @@ def _from_arrays(data: Arrays, opening: Opening) -> Supply:
         chosen = _spread(len(valid), experiment.validate_patches)
         size = experiment.batch_size
         validation = [held_out.plain(chosen[first : first + size]) for first in range(0, len(chosen), size)]
-    augmentation = ImageSettings(warp_args=experiment.warp_args or Warp(), grey_args=experiment.grey_args or Grey())
+    augmentation = ImageSettings(**augmentation_arguments(experiment))
     preview = None
     if Reconstructions.possible(model):
         preview = Reconstructions(model, opening.feed, held_out, opening.autocast)
@@ -261,13 +263,14 @@ def _varied(data: Arrays, model: Model) -> bool:
 
 def _refuse_variations(data: Arrays, opening: Opening) -> None:
     experiment, node = opening.experiment, opening.model.input_node
+    reason = (
+        f"it is for images without a target image; {data.name} for {node.name} {node.shape.text} are used as they are"
+    )
+    refuse_augmentations(experiment, [name for name in AUGMENTATIONS if name not in ("warp", "grey")], reason)
     given = {"warp_args": experiment.warp_args, "grey_args": experiment.grey_args, "shift": data.shift}
     for name, value in given.items():
         if value:
-            raise ExperimentError(
-                f"{name}: it is for images without a target image; {data.name} for {node.name} {node.shape.text} are "
-                "used as they are"
-            )
+            raise ExperimentError(f"{name}: {reason}")
 
 
 def _fitted(array: np.ndarray, node: Node, what: str, *, crop: bool = False) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from elektronn_tui.errors import CheckpointError, DataError, ElektronnError, ExperimentError
+from elektronn_tui.training.augmentations import AUGMENTATIONS
 from elektronn_tui.training.datasets import Volumes
 from elektronn_tui.training.experiment import DemoData, Optimiser
 from elektronn_tui.training.hyperparameters import OPTIMISERS, USES
@@ -131,7 +132,7 @@ def test_controls_that_are_registered(make_session, make_experiment, tiny):
     assert set(session.controls.names()) == {
         "lr", "weight_decay", "optimiser", "momentum", "nesterov", "betas", "rho", "alpha", "eps", "clip_norm",
         "clip_value", "accumulate", "averaging", "ema_decay", "swa_from", "swa_every", "conv.dropout_rate",
-        "nll.class_weights", "loss.mixing", "batch_size", "warp", "grey", "steps", "validate_every", "checkpoint_every",
+        "nll.class_weights", "loss.mixing", "batch_size", *AUGMENTATIONS, "steps", "validate_every", "checkpoint_every",
         "preview_every", "plateau_patience", "plateau_factor", "on_nan", "on_error",
     }  # fmt: skip
 
