@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
+    from .stores import StoreSource
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
     from .validation import validation_examples
     from .warp import Warp
@@ -88,6 +89,7 @@ __all__ = [
     "SoftBoundarySource",
     "Source",
     "SourceStats",
+    "StoreSource",
     "ValueSummary",
     "Warp",
     "affgraph_to_seg",
@@ -162,6 +164,7 @@ _MODULES = {
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
+    "stores": ("StoreSource",),
     "validation": ("validation_examples",),
     "warp": ("Warp",),
 }

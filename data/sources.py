@@ -288,16 +288,21 @@ def open_source(address: str | Path, **options: Any) -> Source:
     ----------
     address
         ``file.h5:key`` (the key may have slashes; it can be left out where the file holds a single dataset), or
-        ``file.npy``. ``~`` is the home folder.
+        ``file.npy``. ``~`` is the home folder. Zarr, N5 and Precomputed: ``x.zarr/labels/ids``, ``x.n5/raw``,
+        ``precomputed://path``, ``https://host/x.zarr``; see `StoreSource`.
     **options
-        `axes`, `voxel_size`, `offset` of `ArraySource` and `HDF5Source`.
+        `axes`, `voxel_size`, `offset` of `ArraySource`, `HDF5Source` and `StoreSource`, and what else these take.
 
     Raises
     ------
     DataError
         The address names no format that is known.
     """
+    from .stores import StoreSource, is_store
+
     text = str(address)
+    if is_store(text):
+        return StoreSource(text, **options)
     path, key = text, ""
     if Path(text).suffix.lower() not in _SUFFIXES and ":" in text:
         # From the left: a key may hold a colon, and the file ends where its suffix ends.
@@ -311,7 +316,7 @@ def open_source(address: str | Path, **options: Any) -> Source:
         from .hdf5 import HDF5Source
 
         return HDF5Source(path, key or None, **options)
-    raise DataError(f"{text!r} is no address of a volume; use 'file.h5:key' or 'file.npy'.")
+    raise DataError(f"{text!r} is no address of a volume; use 'file.h5:key', 'file.npy' or 'x.zarr/key'.")
 
 
 def as_source(what: SourceLike) -> Source:
