@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
     from .sections import Defocus, Faint, Flicker, Missing
+    from .segmentation import (
+        affinity_watershed,
+        boundary_watershed,
+        mutex_watershed,
+        relabel,
+        remove_small_segments,
+        threshold_segments,
+    )
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
@@ -94,9 +102,11 @@ __all__ = [
     "Warp",
     "affgraph_to_seg",
     "affinities",
+    "affinity_watershed",
     "as_source",
     "bmap_to_affgraph",
     "boundaries",
+    "boundary_watershed",
     "contingency",
     "demo_volume",
     "distances",
@@ -107,16 +117,20 @@ __all__ = [
     "mknhood2d",
     "mknhood3d",
     "mknhood3d_aniso",
+    "mutex_watershed",
     "one_hot",
     "open_source",
     "piano_rolls",
+    "relabel",
     "remember",
+    "remove_small_segments",
     "score_segmentation",
     "seg_to_affgraph",
     "smear_boundaries",
     "split_region",
     "summarise_labels",
     "summarise_values",
+    "threshold_segments",
     "tissue_classes",
     "validation_examples",
 ]
@@ -160,6 +174,14 @@ _MODULES = {
     "scaling": ("Scaling",),
     "prefetch": ("Batch", "PrefetchStats", "Prefetcher"),
     "sequences": ("PIANO_NOTES", "piano_rolls"),
+    "segmentation": (
+        "affinity_watershed",
+        "boundary_watershed",
+        "mutex_watershed",
+        "relabel",
+        "remove_small_segments",
+        "threshold_segments",
+    ),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),

@@ -18,14 +18,16 @@ def convolve_axis(values: Any, taps: Any, out: Any) -> None:
     n_outer, length, n_inner = values.shape
     reach = taps.size // 2
     out[:] = 0
-    for a in range(n_outer):
-        if n_inner == 1:
+    if n_inner == 1:
+        lines, sums = values.reshape(n_outer, length), out.reshape(n_outer, length)
+        for a in range(n_outer):
             for d in range(max(-reach, 1 - length), min(reach, length - 1) + 1):
-                _add(values[a, max(d, 0) : length + min(d, 0), 0], taps[d + reach], out[a, max(-d, 0) :, 0])
-        else:
-            for i in range(length):
-                for d in range(max(-reach, -i), min(reach, length - 1 - i) + 1):
-                    _add(values[a, i + d], taps[d + reach], out[a, i])
+                _add(lines[a, max(d, 0) : length + min(d, 0)], taps[d + reach], sums[a, max(-d, 0) :])
+        return
+    for a in range(n_outer):
+        for i in range(length):
+            for d in range(max(-reach, -i), min(reach, length - 1 - i) + 1):
+                _add(values[a, i + d], taps[d + reach], out[a, i])
 
 
 @compiled

@@ -13,6 +13,7 @@ from elektronn_tui.errors import DataError, did_you_mean
 
 from .affinity import Unlabelled
 from .derived import GridTarget, whole_numbers
+from .segmentation import relabel
 from .sources import SourceLike, as_source
 
 __all__ = ["ShapeDescriptorSource", "local_shape_descriptors"]
@@ -84,13 +85,12 @@ def local_shape_descriptors(
     out = np.full((channels, *volume.shape), np.nan, np.float32)
     if background == "boundary":
         out[:, volume == 0] = 0
-    found, numbers = np.unique(volume, return_inverse=True)
-    numbers = numbers.reshape(volume.shape) + 1
+    # Unknown and background have no descriptors: 0 stays out.
+    shown = np.maximum(volume + 1 if background == "object" else volume, 0)
     taps = {axis: _taps(size[axis], deviation[axis]) for axis in axes}
-    for id_, box in zip(found, find_objects(numbers), strict=True):
-        if id_ < 0 or (id_ == 0 and background != "object"):
-            continue
-        mask = volume[box] == id_
+    numbers = relabel(shown)
+    for number, box in enumerate(find_objects(numbers), 1):
+        mask = numbers[box] == number
         moments = _moments(mask, taps)
         descriptors = _descriptors(moments, axes, [_LEAST_VARIANCE / deviation[axis] ** 2 for axis in axes])
         np.copyto(out[(slice(None), *box)], descriptors, where=mask)
