@@ -15,6 +15,7 @@ import numpy as np
 
 from elektronn_tui.errors import DataError
 
+from .chunks import CACHE_BYTES
 from .sources import Axes, Vec3, checked_box, missing_file, native_dtype, triple
 from .store_layouts import Folder, Layout, find_layout
 
@@ -25,7 +26,8 @@ _URLS = ("http://", "https://", "gs://", "s3://")
 _FAILURES = (ValueError, OSError, RuntimeError, NotImplementedError)
 # Seconds until a server that doesn't answer is an error; tensorstore tries again for up to half an hour by default.
 _PATIENCE = {"max_retries": 5, "initial_delay": "200ms", "max_delay": "3s"}
-_CACHE_BYTES = 256 * 2**20
+# What tensorstore says of data that are wrong; all else may pass: a server that doesn't answer, a disk that is away.
+_LASTING = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "DATA_LOSS", "OUT_OF_RANGE", "UNIMPLEMENTED")
 
 
 def is_store(address: str) -> bool:
@@ -110,7 +112,7 @@ class StoreSource:
         axes: str | None = None,
         voxel_size: Sequence[float] | None = None,
         offset: Sequence[float] | None = None,
-        cache_bytes: int = _CACHE_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.name = str(address)
         self._level, self._time, self._axes = level, time, axes
@@ -153,12 +155,13 @@ class StoreSource:
             cut = state.array[state.axes.slices(low, high)].read(order="C").result()
         except _FAILURES as error:
             self.close()
-            raise DataError(f"{self.name}: voxels {low} to {high} can't be read: {_reason(error)}") from error
+            raise DataError(f"{self.name}: voxels {low} to {high} can't be read: {_reason(error)}") from _cause(error)
         # To tensorstore a chunk that isn't there was never written: a disk that vanished would read as zeros.
         marker = state.layout.marker
         if marker is not None and not os.path.exists(marker):
             self.close()
-            raise DataError(f"{self.name}: voxels {low} to {high} can't be read: {marker} is gone.")
+            gone = FileNotFoundError(marker)
+            raise DataError(f"{self.name}: voxels {low} to {high} can't be read: {marker} is gone.") from gone
         return np.asarray(state.axes.order(cut).astype(state.dtype, copy=False))
 
     def close(self) -> None:
@@ -190,7 +193,7 @@ class StoreSource:
             if path.exists():
                 raise DataError(f"{path} is a file; a store of chunks is a folder.")
             if not path.parent.joinpath("info").is_file():
-                raise DataError(missing_file(path))
+                raise DataError(missing_file(path)) from FileNotFoundError(str(path))
         context = tensorstore.Context(
             {"cache_pool": {"total_bytes_limit": self._cache_bytes}, "http_request_retries": _PATIENCE}
         )
@@ -209,7 +212,7 @@ class StoreSource:
         except _FAILURES as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{self.name} can't be opened: {_reason(error)}") from error
+            raise DataError(f"{self.name} can't be opened: {_reason(error)}") from _cause(error)
         return self._arranged(array, layout)
 
     def _arranged(self, array: Any, layout: Layout) -> _Opened:
@@ -259,3 +262,9 @@ def _store_source(
 def _reason(error: BaseException) -> str:
     """Return what tensorstore says, without the specification and source lines that it appends."""
     return re.sub(r"\s*\[(tensorstore_spec|source locations)=.*", "", str(error), flags=re.DOTALL)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the error as OSError where trying again may help: tensorstore has ValueError for all."""
+    status = re.match(r"[A-Z_]+(?=:)", str(error))
+    return error if status is None or status[0] in _LASTING else OSError(_reason(error))

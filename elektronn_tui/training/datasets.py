@@ -124,7 +124,9 @@ class VolumeData:
     synthetic volume takes their place as long as none of them is given.
     """
 
-    path: str | None = setting(default=None, type="path", optional=True, help="HDF5 file with raw and labels")
+    path: str | None = setting(
+        default=None, type="path", optional=True, help="HDF5, Zarr or N5 file with raw and labels"
+    )
     raw_key: str = setting(default="raw", type="text", help="dataset of the raw image in `path`")
     label_key: str = setting(default="labels", type="text", help="dataset of the labels or segment ids in `path`")
     volumes: Sequence[tuple[str, str]] = setting(
@@ -213,13 +215,17 @@ class VolumeData:
         ExperimentError
             No volume is given, or a file is missing.
         """
+        from elektronn_tui.data.stores import is_store
+
         if self._is_demo:
             return
         train, valid = self.addresses()
         if not train:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
         for address in (part for pair in train + valid for part in pair):
-            if self.path is not None and address.startswith(self.path):
+            if is_store(address):
+                _check_store(address)
+            elif self.path is not None and address.startswith(self.path):
                 check_file(self.path, "volume.h5")
             else:
                 check_file(_file_of(address), "volume.h5", setting="data.volumes")
@@ -267,6 +273,15 @@ def _check_affinities(data: DemoData | VolumeData) -> None:
         raise ExperimentError(f"data.offsets: {data.target} have none; use target='affinities'")
     if data.with_ids:
         raise ExperimentError(f"data.with_ids: {data.target} come without ids; use target='affinities'")
+
+
+def _check_store(address: str) -> None:
+    """Refuse a folder of chunks that isn't there; what lies behind a URL is seen when it is opened."""
+    from elektronn_tui.data.stores import local_path
+
+    path = local_path(address)
+    if path is not None and not path.is_dir():
+        raise ExperimentError(f"data: there is no folder {path.absolute()}, the store of {address}")
 
 
 def _file_of(address: str) -> str:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elektronn_tui.data import CroppedSource, Source, open_source
+from elektronn_tui.data import CroppedSource, Source, open_source, stores
 from elektronn_tui.data.stores import StoreSource, is_store, local_path
 from elektronn_tui.errors import DataError
+from elektronn_tui.training.retrying import may_pass
 
 ts = pytest.importorskip("tensorstore")
 
@@ -329,6 +330,7 @@ def test_truncated_chunks(tmp_path: Path, kind: str) -> None:
     ) as e:
         source.read((0, 0, 0), (8, 8, 8))
     assert str(folder) in str(e.value)
+    assert not may_pass(e.value)
     chunks[0].write_bytes(content)
     assert source.read((0, 0, 0), (8, 8, 8)).shape == (1, 8, 8, 8)
 
@@ -339,10 +341,10 @@ def test_a_store_that_vanishes_does_not_read_as_zeros(tmp_path: Path, kind: str)
     source = open_source(write(folder, kind, ramp((8, 8, 8), "uint8")))
     source.read((0, 0, 0), (1, 1, 1))
     folder.rename(tmp_path / "away")
-    with pytest.raises(DataError, match="is gone"):
-        source.read((4, 4, 4), (8, 8, 8))
-    with pytest.raises(DataError, match="doesn't exist"):
-        source.read((4, 4, 4), (8, 8, 8))
+    for message in ("is gone", "doesn't exist"):
+        with pytest.raises(DataError, match=message) as caught:
+            source.read((4, 4, 4), (8, 8, 8))
+        assert may_pass(caught.value)
     (tmp_path / "away").rename(folder)
     assert source.read((4, 4, 4), (8, 8, 8)).any()
 
@@ -461,6 +463,13 @@ def test_over_http(tmp_path: Path, server: str, kind: str) -> None:
         np.testing.assert_array_equal(source.read((1, 1, 1), (5, 6, 7))[0], stored[1:, 1:, 1:])
     with pytest.raises(DataError, match="no metadata of Zarr, N5 or Precomputed are there"):
         _ = open_source(f"{server}/nothing.zarr").shape
+
+
+def test_a_server_that_is_away_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_PATIENCE", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/x\.zarr can't be opened") as caught:
+        _ = open_source("http://127.0.0.1:9/x.zarr").shape
+    assert may_pass(caught.value)
 
 
 def test_which_addresses_are_stores() -> None:

@@ -20,6 +20,22 @@ def volume(tmp_path):
     return path
 
 
+def test_a_store_of_chunks_is_one_file_with_two_datasets_too(tmp_path):
+    tensorstore = pytest.importorskip("tensorstore")
+    raw = np.random.default_rng(0).integers(0, 255, (20, 40, 40), np.uint8)
+    for key, stored in (("raw", raw), ("labels", raw.astype(np.uint64) // 64)):
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{tmp_path}/volume.zarr/{key}/"}}
+        tensorstore.open(spec, create=True, dtype=stored.dtype, shape=stored.shape).result().write(stored).result()
+    data = VolumeData(path=str(tmp_path / "volume.zarr"), valid_slices=6, voxel_size=(40, 4, 4))
+    data.check_files()
+    opened = data.open()
+    assert opened.train[0].region == ((0, 0, 0), (14, 40, 40))
+    np.testing.assert_array_equal(opened.train[0].raw.read((0, 0, 0), (20, 40, 40))[0], raw)
+    with pytest.raises(ExperimentError, match=r"no folder .*volume\.zarr/ids"):
+        VolumeData(path=str(tmp_path / "volume.zarr"), label_key="ids").check_files()
+    VolumeData(volumes=[("https://host/x.zarr", "gs://bucket/labels")]).check_files()
+
+
 def test_one_file_with_two_datasets(volume):
     opened = VolumeData(path=str(volume), label_key="ids", valid_slices=6).open()
     (train,), (valid,) = opened.train, opened.valid
