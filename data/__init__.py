@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         threshold_segments,
     )
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
+    from .segmentation_search import SegmentationSearch, search_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
@@ -93,6 +94,7 @@ __all__ = [
     "Prefetcher",
     "Scaling",
     "SegmentationScores",
+    "SegmentationSearch",
     "ShapeDescriptorSource",
     "SoftBoundarySource",
     "Source",
@@ -125,6 +127,7 @@ __all__ = [
     "remember",
     "remove_small_segments",
     "score_segmentation",
+    "search_segmentation",
     "seg_to_affgraph",
     "smear_boundaries",
     "split_region",
@@ -182,6 +185,7 @@ _MODULES = {
         "remove_small_segments",
         "threshold_segments",
     ),
+    "segmentation_search": ("SegmentationSearch", "search_segmentation"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),

@@ -55,8 +55,8 @@ def threshold_segments(
     """
     prediction = np.asarray(prediction)
     if nhood is not None:
-        aff, offsets = _affinities("prediction", prediction, nhood)
-        return affgraph_to_seg(aff > threshold, offsets, min_size - 1)[0]
+        _, offsets = _affinities("prediction", prediction, nhood)
+        return affgraph_to_seg(prediction > threshold, offsets, min_size - 1)[0]
     inside = _boundary_map(prediction) < threshold
     from scipy.ndimage import label
 
