@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from elektronn_tui.errors import DataError
+
 from .sources import Source
 
 __all__ = ["Counters", "DataStats", "SourceStats", "Tally"]
@@ -198,8 +200,11 @@ def byte_size(count: float) -> str:
 def _cache(source: Any) -> Mapping[str, Any] | None:
     """Return what a source, or the one behind it, tells of its cache."""
     while source is not None:
-        stats = getattr(source, "stats", None)
-        stats = stats() if callable(stats) else stats
+        try:
+            stats = getattr(source, "stats", None)
+            stats = stats() if callable(stats) else stats
+        except DataError:
+            return None  # its file is gone: that is for the next read to say
         if dataclasses.is_dataclass(stats) and not isinstance(stats, type):
             return dataclasses.asdict(stats)
         source = next((getattr(source, name) for name in _BEHIND if hasattr(source, name)), None)

@@ -23,6 +23,7 @@ from elektronn_tui.data import (
     SourceStats,
 )
 from elektronn_tui.data.counters import Counters, byte_size
+from elektronn_tui.errors import DataError
 
 GEOMETRY = Geometry((4, 8, 8), (2, 4, 4), (1, 2, 2))
 PLAIN = AugmentSettings()
@@ -104,6 +105,17 @@ def test_a_cache_behind_a_source_is_told_of() -> None:
     assert source.cache == {"hits": 3, "misses": 2}
     assert "far: 1 reads, 1 bytes" in repr(counters.total())
     assert "cache: hits 3, misses 2" in repr(counters.total())
+
+
+def test_a_cache_that_can_not_tell_does_not_spoil_the_rest() -> None:
+    class Gone(ArraySource):
+        @property
+        def stats(self) -> Hits:
+            raise DataError("the file is gone")
+
+    counters = Counters()
+    counters.mine().read(Gone(np.zeros((4, 4, 4), np.uint8)), (0, 0, 0), (1, 1, 1))
+    assert [(source.reads, source.cache) for source in counters.total().sources] == [(1, None)]
 
 
 def test_images_are_counted_too() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tiny_experiment
@@ -236,22 +238,85 @@ def test_a_trainer_that_a_statement_broke_halts_and_goes_on_mended(live: Session
         goes_on(live)
 
 
-def test_data_that_go_away_halt_the_training_until_they_are_back(home: Path, tmp_path: Path):
-    tiny_experiment.volume(tmp_path / "volume.h5")
+def gone(file: Path) -> None:
+    file.unlink()
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:3000])
+
+
+def replaced(file: Path) -> None:
+    h5py.File(file.parent / "other.h5", "w").close()
+    (file.parent / "other.h5").replace(file)
+
+
+def locked(file: Path) -> None:
+    file.chmod(0)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (gone, "volume.h5 doesn't exist"),
+        (truncated, "volume.h5 can't be opened: the file is truncated"),
+        (replaced, "volume.h5 has no dataset '"),
+        pytest.param(
+            locked,
+            "you may not read it",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may read all files"),
+        ),
+    ],
+)
+def test_data_that_go_away_halt_the_training_until_they_are_back(
+    home: Path, tmp_path: Path, harm: Callable[[Path], None], said: str
+):
+    file = tiny_experiment.volume(tmp_path / "volume.h5")
     tiny_experiment.write(tmp_path)
-    whole = (tmp_path / "volume.h5").read_bytes()
-    entry = start(tmp_path, "data.in_memory=false")
+    shutil.copy(file, tmp_path / "copy.h5")
+    entry = start(tmp_path, "data.in_memory=false", "checkpoint_every=1")
     try:
-        (tmp_path / "volume.h5").write_bytes(whole[:3000])
-        closed = run("exec", "live", "[p.raw.close() or p.target.close() for p in trainer.supply.pairs]")
+        assert run("pause", "live").returncode == 0
+        harm(file)
+        code = "[p.raw.close() or p.target.close() for p in trainer.supply.pairs]; trainer.prefetcher.invalidate(0)"
+        closed = run("exec", "live", code)
         assert closed.returncode == 0, closed.stderr
+        step = status(entry).status.step
+        assert run("resume", "live").returncode == 0
         wait_until(lambda: state(entry) == "halted", "halting")
-        assert "volume.h5" in status(entry).status.reason
-        (tmp_path / "volume.h5").write_bytes(whole)
+        assert said in status(entry).status.reason
+        assert status(entry).status.step <= step + 4  # what was made already
+        log = logged("Traceback")
+        assert "raised while a data thread made the batch" in log
+        assert ("trying again in 0.1 s" in log) == (harm is not replaced)  # which no waiting mends
+        shutil.copy(tmp_path / "copy.h5", tmp_path / "back.h5")
+        (tmp_path / "back.h5").replace(file)
+        step = status(entry).status.step
         assert run("resume", "live").returncode == 0
         goes_on(entry)
+        steps = json.loads(run_json("history", "live", "loss"))["loss"]["step"]
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) > step
     finally:
         end(entry)
+
+
+def test_a_bug_in_a_data_thread_halts_the_training_at_once(live: SessionInfo):
+    broken = (
+        "kept = trainer.supply.batch\n"
+        "def broken_batch(*_): return {}['raw']\n"
+        "trainer.supply.batch = broken_batch; trainer.prefetcher.invalidate(0)"
+    )
+    assert run("exec", "live", broken).returncode == 0
+    wait_until(lambda: state(live) == "halted", "halting")
+    assert "KeyError: 'raw'" in status(live).status.reason
+    log = logged("Traceback")
+    assert "broken_batch" in log
+    assert "raised while a data thread made the batch" in log
+    assert "trying again" not in log
+    assert run("exec", "live", "trainer.supply.batch = kept").returncode == 0
+    assert run("resume", "live").returncode == 0
+    goes_on(live)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="a small file system needs root to mount it")
