@@ -56,7 +56,7 @@ class DataStats:
     examples
         Made, those that were dropped again after an edit of a control included.
     redraws
-        Positions or volumes drawn once more because the first did not do.
+        Warps for which there was no room, so that weaker ones took their place.
     reading, sampling, augmenting
         Seconds, over all threads: in the sources; drawing, warping and scaling; varying values.
     waited

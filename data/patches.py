@@ -208,6 +208,7 @@ class Patches:
             try:
                 positions(matrix, self.geometry, size, region)
             except DataError:
+                self.reader.counters.mine().redraws += 1
                 return False
             return True
 

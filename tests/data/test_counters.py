@@ -58,6 +58,15 @@ def test_varied_values_are_timed_apart(pair: Pair) -> None:
     assert varied.stats().augmenting > 5 * plain.stats().augmenting
 
 
+def test_warps_that_find_no_room_are_counted(pair: Pair) -> None:
+    roomy = Patches([pair], GEOMETRY, seed=1)
+    tight = Patches([pair.part(pair.region, ((0, 0, 0), (12, 9, 9)))], GEOMETRY, seed=1)
+    for patches in (roomy, tight):
+        patches.batch(range(20), AugmentSettings(warp=1.0))
+    assert roomy.stats().redraws < 20 < tight.stats().redraws
+    assert f"{tight.stats().redraws} redraws" in tight.stats().summary
+
+
 def test_every_thread_is_counted_once(pair: Pair) -> None:
     patches = Patches([pair], GEOMETRY, seed=1)
     threads = [threading.Thread(target=patches.batch, args=(range(50), PLAIN)) for _ in range(4)]
