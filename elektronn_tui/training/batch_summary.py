@@ -47,9 +47,9 @@ class BatchSummary:
             line = f"{array.name}  {'×'.join(map(str, array.shape))} {array.dtype}"
             line += f"  {array.low:.4g} to {array.high:.4g}, mean {array.mean:.4g}"
             line += f"; {array.missing} NaN or infinite" if array.missing else ""
-            if array.ignored is not None:
-                line += "; " + ", ".join(f"{label}: {100 * share:.3g} %" for label, share in array.shares.items())
-                line += f"; ignored {100 * array.ignored:.3g} %" if array.ignored else ""
+            for label, share in array.shares.items():
+                line += f"; {label}: {100 * share:.3g} %"
+            line += f"; ignored {100 * array.ignored:.3g} %" if array.ignored else ""
             lines.append(line)
         if self.picture:
             lines.append(f"picture  {self.picture}")
