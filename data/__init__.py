@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .disturbances import Blobs, Blur, Noise
     from .geometry import Geometry
     from .hdf5 import HDF5Source
+    from .knossos import KnossosSource
+    from .knossos_annotation import KnossosAnnotation
+    from .knossos_write import write_knossos
     from .labels import (
         BoundarySource,
         SoftBoundarySource,
@@ -84,6 +87,8 @@ __all__ = [
     "GrowingPoints",
     "HDF5Source",
     "ImageSettings",
+    "KnossosAnnotation",
+    "KnossosSource",
     "LabelSummary",
     "MemorySource",
     "Missing",
@@ -136,6 +141,7 @@ __all__ = [
     "threshold_segments",
     "tissue_classes",
     "validation_examples",
+    "write_knossos",
 ]
 
 # Where each name lives: `from elektronn_tui.data import Pair` must not cost the import of numba and h5py.
@@ -153,6 +159,9 @@ _MODULES = {
     "sections": ("Defocus", "Faint", "Flicker", "Missing"),
     "geometry": ("Geometry",),
     "hdf5": ("HDF5Source",),
+    "knossos": ("KnossosSource",),
+    "knossos_annotation": ("KnossosAnnotation",),
+    "knossos_write": ("write_knossos",),
     "labels": (
         "BoundarySource",
         "SoftBoundarySource",

@@ -289,20 +289,26 @@ def open_source(address: str | Path, **options: Any) -> Source:
     address
         ``file.h5:key`` (the key may have slashes; it can be left out where the file holds a single dataset), or
         ``file.npy``. ``~`` is the home folder. Zarr, N5 and Precomputed: ``x.zarr/labels/ids``, ``x.n5/raw``,
-        ``precomputed://path``, ``https://host/x.zarr``; see `StoreSource`.
+        ``precomputed://path``, ``https://host/x.zarr``; see `StoreSource`. KNOSSOS: a conf file or its folder, with
+        layer and mag behind it where it isn't the first (``folder:mag2``, ``set.k.toml:em:mag2``), ``knossos://…``, or
+        an annotation ``x.k.zip``; see `KnossosSource` and `KnossosAnnotation`.
     **options
-        `axes`, `voxel_size`, `offset` of `ArraySource`, `HDF5Source` and `StoreSource`, and what else these take.
+        `axes`, `voxel_size`, `offset` of `ArraySource`, `HDF5Source` and `StoreSource`, and what else these take; of
+        `KnossosSource` `mag`, `layer`, `encoding` and its others.
 
     Raises
     ------
     DataError
         The address names no format that is known.
     """
+    from .knossos import is_knossos, open_knossos
     from .stores import StoreSource, is_store
 
     text = str(address)
     if is_store(text):
         return StoreSource(text, **options)
+    if is_knossos(text):
+        return open_knossos(text, **options)
     path, key = text, ""
     if Path(text).suffix.lower() not in _SUFFIXES and ":" in text:
         # From the left: a key may hold a colon, and the file ends where its suffix ends.
@@ -316,7 +322,9 @@ def open_source(address: str | Path, **options: Any) -> Source:
         from .hdf5 import HDF5Source
 
         return HDF5Source(path, key or None, **options)
-    raise DataError(f"{text!r} is no address of a volume; use 'file.h5:key', 'file.npy' or 'x.zarr/key'.")
+    raise DataError(
+        f"{text!r} is no address of a volume; use 'file.h5:key', 'file.npy', 'x.zarr/key' or a KNOSSOS folder."
+    )
 
 
 def as_source(what: SourceLike) -> Source:

@@ -215,6 +215,7 @@ class VolumeData:
         ExperimentError
             No volume is given, or a file is missing.
         """
+        from elektronn_tui.data.knossos import is_knossos, knossos_path
         from elektronn_tui.data.stores import is_store
 
         if self._is_demo:
@@ -225,6 +226,11 @@ class VolumeData:
         for address in (part for pair in train + valid for part in pair):
             if is_store(address):
                 _check_store(address)
+            elif is_knossos(address):
+                if not knossos_path(address).exists():
+                    raise ExperimentError(
+                        f"data.volumes: there is no file or folder {knossos_path(address).absolute()}"
+                    )
             elif self.path is not None and address.startswith(self.path):
                 check_file(self.path, "volume.h5")
             else:
