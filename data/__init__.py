@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
     from .augmentation import AugmentSettings
+    from .content import ContentMap, Selection
     from .counters import DataStats, SourceStats
     from .demo import demo_volume
     from .demo_classes import TISSUE_CLASSES, tissue_classes
@@ -75,6 +76,7 @@ __all__ = [
     "Blobs",
     "Blur",
     "BoundarySource",
+    "ContentMap",
     "CroppedSource",
     "DataStats",
     "Defocus",
@@ -100,6 +102,7 @@ __all__ = [
     "Scaling",
     "SegmentationScores",
     "SegmentationSearch",
+    "Selection",
     "ShapeDescriptorSource",
     "SoftBoundarySource",
     "Source",
@@ -149,6 +152,7 @@ _MODULES = {
     "affinity": ("NEAREST", "AffinitySource", "affinities"),
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
+    "content": ("ContentMap", "Selection"),
     "counters": ("DataStats", "SourceStats"),
     "augmentation": ("AugmentSettings",),
     "demo": ("demo_volume",),

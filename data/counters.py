@@ -57,6 +57,8 @@ class DataStats:
         Made, those that were dropped again after an edit of a control included.
     redraws
         Warps for which there was no room, so that weaker ones took their place.
+    rejected
+        Patches in whose place others were drawn, as too much of their target doesn't count.
     reading, sampling, augmenting
         Seconds, over all threads: in the sources; drawing, warping and scaling; varying values.
     waited
@@ -67,6 +69,7 @@ class DataStats:
 
     examples: int = 0
     redraws: int = 0
+    rejected: int = 0
     reading: float = 0.0
     sampling: float = 0.0
     augmenting: float = 0.0
@@ -89,6 +92,7 @@ class DataStats:
         reads, size = sum(s.reads for s in self.sources), sum(s.bytes for s in self.sources)
         read = [f"{reads} reads of {byte_size(size)}"] if reads else []
         redraws = [f"{self.redraws} redraws"] if self.redraws else []
+        redraws += [f"{self.rejected} rejected"] if self.rejected else []
         waited = [f"the loop waited {self.waited:.3g} s"] if self.waited else []
         return f"{self.examples} examples; {'; '.join([', '.join([*read, *redraws, *each]) + ' an example', *waited])}"
 
@@ -111,11 +115,12 @@ class DataStats:
 class Tally:
     """What one thread counts. Nobody else writes to it, so that nothing has to be locked."""
 
-    __slots__ = ("_sources", "augmenting", "examples", "redraws", "seconds")
+    __slots__ = ("_sources", "augmenting", "examples", "redraws", "rejected", "seconds")
 
     def __init__(self) -> None:
         self.examples = 0
         self.redraws = 0
+        self.rejected = 0
         self.seconds = 0.0
         self.augmenting = 0.0
         # By identity: two sources may have one name. The source is kept, so that its id stays its own.
@@ -181,6 +186,7 @@ class Counters:
         return DataStats(
             examples=sum(t.examples for t in tallies),
             redraws=sum(t.redraws for t in tallies),
+            rejected=sum(t.rejected for t in tallies),
             reading=reading,
             sampling=max(sum(t.seconds for t in tallies) - reading - augmenting, 0.0),
             augmenting=augmenting,

@@ -15,6 +15,7 @@ from elektronn_tui.errors import DataError
 
 from .augment import warm_up as warm_up_grey
 from .augmentation import AugmentSettings, stream
+from .content import Selection, Selector, counted_share
 from .counters import DataStats
 from .derived import GridTarget
 from .disturbances import warm_up as warm_up_blur
@@ -23,12 +24,17 @@ from .pairs import Pair
 from .reading import Reader
 from .sampling import Scratch, warm_up
 from .scaling import Scaling
+from .sources import Vec3
 from .warp import Warp, place, positions, translated
 
 __all__ = ["Example", "Patches"]
 
 # Numbers of random streams; those of augmentation begin at 16.
-_PAIR, _WARP, _POSITION, _GREY = range(4)
+_PAIR, _WARP, _POSITION, _GREY, _CONTENT = range(5)
+# Places that are tried for an example of which too much doesn't count; after the first ones around voxels that do.
+_TRIES = 24
+_ANYWHERE = 4
+_KNOWN_PLACES = 256
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,14 @@ class Patches:
         Number of classes of an integer target; ids beyond them are refused. None: any.
     ignore
         Target values that are ignored, apart from negative ones; they become -1.
+    selection
+        What examples shall hold.
 
     Raises
     ------
     DataError
-        Pairs that don't go together (channels, dtypes), are smaller than a patch, or have labels out of range.
+        Pairs that don't go together (channels, dtypes), are smaller than a patch, have labels out of range, or hold no
+        patch that may be selected.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class Patches:
         scaling: Scaling | None = None,
         classes: int | None = None,
         ignore: Sequence[int] = (),
+        selection: Selection | None = None,
     ) -> None:
         if seed < 0:
             raise DataError(f"Patches: seed={seed}; an integer ≥ 0 is needed.")
@@ -111,6 +121,14 @@ class Patches:
         for pair in self.pairs:
             pair.placements(geometry)
         self._local = threading.local()
+        self._selector: Selector | None = None
+        self._most_ignored = 1.0
+        self._known: list[list[Vec3]] = []
+        if selection is not None and (selection.balance or selection.limited):
+            self._selector = Selector(self.pairs, geometry, selection, weights, classes, ignore)
+            self._most_ignored = selection.most_ignored
+        if self._most_ignored < 1:
+            self._known = [self._known_places(k) if weights[k] else [] for k in range(len(self.pairs))]
 
     def warm_up(self) -> None:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
@@ -182,10 +200,16 @@ class Patches:
         entropy = (self.seed, i)
         pair_rng, warp_rng, position_rng = (stream(entropy, number) for number in (_PAIR, _WARP, _POSITION))
         index = min(int(np.searchsorted(self._shares, pair_rng.random(), side="right")), len(self.pairs) - 1)
+        anchor = None
+        if self._selector is not None:
+            index, anchor = self._selector.choose(stream(entropy, _CONTENT)) or (index, None)
         pair = self.pairs[index]
         warped = warp_rng.random() < settings.warp
         linear = self._draw(pair, settings.warp_args, warp_rng if warped else None)
-        position = self._place(pair, linear, position_rng)
+        position = self._place(pair, linear, position_rng, anchor)
+        if self._most_ignored < 1 and target is not None:
+            linear, position = self._read_accepted(index, linear, position, position_rng, anchor, target, mask)
+            target = None  # is filled
         matrix = translated(linear, position)
         self.reader.read(pair, matrix, raw, target, mask, self._scratch())
         read = perf_counter()
@@ -214,14 +238,85 @@ class Patches:
 
         return fits
 
-    def _place(self, pair: Pair, matrix: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[int, int, int]:
+    def _place(
+        self, pair: Pair, matrix: npt.NDArray[np.float64], rng: np.random.Generator, anchor: Vec3 | None = None
+    ) -> Vec3:
+        """Draw a translation, such that the raw voxel `anchor` is one of the target's if there is one."""
         size, region = _within_context(pair)
+        lo = pair.context[0]
         try:
-            z, y, x = place(matrix, self.geometry, size, rng, region)
+            if anchor is None:
+                z, y, x = place(matrix, self.geometry, size, rng, region)
+            else:
+                first, last = positions(matrix, self.geometry, size, region)
+                voxel = (
+                    np.array(self.geometry.offsets) + rng.integers(self.geometry.target_shape) * self.geometry.strides
+                )
+                at = matrix @ (*voxel, 1.0)
+                z, y, x = np.clip(np.rint(np.subtract(anchor, lo) - at[:3] / at[3]).astype(int), first, last)
         except DataError as error:
             raise DataError(f"pair {pair.name}: {error}") from error
-        lo = pair.context[0]
         return int(z) + lo[0], int(y) + lo[1], int(x) + lo[2]
+
+    def _read_accepted(
+        self,
+        index: int,
+        linear: npt.NDArray[np.float64],
+        position: Vec3,
+        rng: np.random.Generator,
+        anchor: Vec3 | None,
+        target: npt.NDArray[Any],
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> tuple[npt.NDArray[np.float64], Vec3]:
+        """Return where enough of an example counts, its target being read: as drawn, or un-warped at a known place."""
+        assert self._selector is not None
+        pair = self.pairs[index]
+        for k in range(_TRIES):
+            if k:
+                if k >= _ANYWHERE:
+                    anchor = self._selector.maps[index].draw(rng)
+                position = self._place(pair, linear, rng, anchor)
+            if self._counts_enough(pair, translated(linear, position), target, mask):
+                return linear, position
+            self.reader.counters.mine().rejected += 1
+        position = self._known[index][int(rng.integers(len(self._known[index])))]
+        self._counts_enough(pair, translated(np.eye(4), position), target, mask)
+        return np.eye(4), position
+
+    def _counts_enough(
+        self,
+        pair: Pair,
+        matrix: npt.NDArray[np.float64],
+        target: npt.NDArray[Any],
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> bool:
+        self.reader.read_target(pair, matrix, target, mask, self._scratch())
+        return counted_share(target, mask) >= 1 - self._most_ignored
+
+    def _known_places(self, index: int) -> list[Vec3]:
+        """Return places of un-warped patches of which enough counts."""
+        assert self._selector is not None
+        pair, rng = self.pairs[index], stream((self.seed, 2**32 + index), _CONTENT)
+        _, target, mask = self.reader.empty(1)
+        assert target is not None
+        found: list[Vec3] = []
+        best = 0.0
+        for _ in range(8 * _KNOWN_PLACES):
+            matrix = np.eye(4)
+            position = self._place(pair, matrix, rng, self._selector.maps[index].draw(rng))
+            one = None if mask is None else mask[0]
+            if self._counts_enough(pair, translated(matrix, position), target[0], one):
+                found.append(position)
+                if len(found) == _KNOWN_PLACES:
+                    break
+            best = max(best, counted_share(target[0], one))
+        if not found:
+            raise DataError(
+                f"pair {pair.name}: most_ignored={self._most_ignored:g}, but of {8 * _KNOWN_PLACES} patches around "
+                f"voxels that count none has less than {1 - best:.3g} of its {self.geometry.target_shape} target "
+                "voxels ignored; allow more, or use a smaller patch."
+            )
+        return found
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._local, "scratch"):

@@ -128,10 +128,39 @@ class Reader:
         scratch
             Working memory of the calling thread.
         """
+        self.read_raw(pair, matrix, raw, scratch)
+        if target is not None:
+            self.read_target(pair, matrix, target, mask, scratch)
+
+    def read_raw(
+        self,
+        pair: Pair,
+        matrix: npt.NDArray[np.float64],
+        raw: npt.NDArray[np.float32],
+        scratch: Scratch | None = None,
+    ) -> None:
+        """Fill the raw voxels of one example; arguments as of `read`."""
+        lo, hi = _box(matrix, raw.shape[1:], pair.context)
+        box = self.counters.mine().read(pair.raw, lo, hi)
+        if box.shape == raw.shape and _is_crop(matrix):
+            self.scaling.apply(box, raw)
+        else:
+            sample_raw(
+                box, translated(matrix, [-v for v in lo]), raw, scale=self._scale, shift=self._shift, scratch=scratch
+            )
+        if box.dtype.kind == "f" and not np.isfinite(raw).all():
+            raise DataError(f"{pair.raw.name}: NaN or infinite values in the box {lo} to {hi} (z, y, x).")
+
+    def read_target(
+        self,
+        pair: Pair,
+        matrix: npt.NDArray[np.float64],
+        target: npt.NDArray[Any],
+        mask: npt.NDArray[np.bool_] | None,
+        scratch: Scratch | None = None,
+    ) -> None:
+        """Fill target and mask of one example; arguments as of `read`."""
         tally = self.counters.mine()
-        self._read_raw(pair, matrix, raw, scratch, tally)
-        if target is None:
-            return
         assert pair.target is not None
         through = target_matrix(matrix, self.geometry, pair.target_offset)
         if isinstance(pair.target, GridTarget):
@@ -157,25 +186,6 @@ class Reader:
     def scaled(self, k: int) -> dict[str, Any]:
         """Return how patches of pair `k` were scaled, and black and white of it as stored: for `Grey.apply`."""
         return {"scale": self._scale, "shift": self._shift, "limits": self._limits[k]}
-
-    def _read_raw(
-        self,
-        pair: Pair,
-        matrix: npt.NDArray[np.float64],
-        raw: npt.NDArray[np.float32],
-        scratch: Scratch | None,
-        tally: Tally,
-    ) -> None:
-        lo, hi = _box(matrix, raw.shape[1:], pair.context)
-        box = tally.read(pair.raw, lo, hi)
-        if box.shape == raw.shape and _is_crop(matrix):
-            self.scaling.apply(box, raw)
-        else:
-            sample_raw(
-                box, translated(matrix, [-v for v in lo]), raw, scale=self._scale, shift=self._shift, scratch=scratch
-            )
-        if box.dtype.kind == "f" and not np.isfinite(raw).all():
-            raise DataError(f"{pair.raw.name}: NaN or infinite values in the box {lo} to {hi} (z, y, x).")
 
     def _settle_classes(self, source: Source, target: npt.NDArray[np.int64]) -> None:
         for value in self.ignore:
