@@ -87,16 +87,20 @@ def decode_cube(path: Path, encoding: str, shape: Vec3, dtype: np.dtype[Any]) ->
 
 def snappy_cube(packed: bytes, shape: Vec3, name: str) -> npt.NDArray[np.uint64]:
     """Return the segmentation cube (z, y, x) of a snappy block of uint64."""
+    flat = np.empty(8 * int(np.prod(shape)), np.uint8)
+    snappy = _snappy()
     try:
-        flat = np.frombuffer(_snappy().decompress_raw(packed), np.uint8)
+        size = snappy.decompress_raw_len(packed)
+        if size == flat.size:
+            # Into an array: a quarter of the time of `decompress_raw`, whose buffer grows.
+            snappy.decompress_raw_into(packed, flat)
     except Exception as error:
         if type(error).__module__ != "cramjam":
             raise
         raise DataError(f"{name} can't be unpacked by snappy; it is damaged or truncated: {error}") from error
-    if flat.size != 8 * int(np.prod(shape)):
+    if size != flat.size:
         raise DataError(
-            f"{name} holds {flat.size} bytes; a segmentation cube of {shape} voxels (z, y, x) has 8 a voxel, "
-            f"{8 * int(np.prod(shape))}."
+            f"{name} holds {size} bytes; a segmentation cube of {shape} voxels (z, y, x) has 8 a voxel, {flat.size}."
         )
     return flat.view("<u8").astype(np.uint64, copy=False).reshape(shape)
 

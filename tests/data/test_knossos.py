@@ -13,6 +13,7 @@ import pytest
 from elektronn_tui.data import KnossosSource, open_source, write_knossos
 from elektronn_tui.data import knossos as knossos_module
 from elektronn_tui.data.knossos_conf import read_layers
+from elektronn_tui.data.knossos_cubes import snappy_cube
 from elektronn_tui.errors import DataError, ExperimentError
 
 CONF = """\
@@ -200,6 +201,22 @@ def test_each_cube_is_loaded_once_for_all_threads(
     stats = source.stats()
     assert stats is not None
     assert stats.misses == 48
+
+
+def test_cubes_of_one_box_are_loaded_side_by_side(
+    small: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, volume = small
+    both = threading.Barrier(2, timeout=20)
+    read_raw = knossos_module.read_raw
+
+    def meet(*what: object) -> np.ndarray:
+        both.wait()
+        return read_raw(*what)
+
+    monkeypatch.setattr(knossos_module, "read_raw", meet)
+    source = open_source(root, threads=2)
+    np.testing.assert_array_equal(source.read((0, 0, 0), (16, 32, 16))[0], volume[:16, :32, :16])
 
 
 def test_prefetch_loads_what_a_read_then_finds(small: tuple[Path, np.ndarray]) -> None:
@@ -420,3 +437,9 @@ def test_experiments_take_data_sets(small: tuple[Path, np.ndarray]) -> None:
     VolumeData(volumes=[(str(root), f"{root}:mag1")]).check_files()
     with pytest.raises(ExperimentError, match="there is no file or folder"):
         VolumeData(volumes=[(str(root), "ids.k.zip")]).check_files()
+
+
+def test_known_snappy_block() -> None:
+    # By the format's description: length 16, a literal of one byte, then a copy of 15 bytes from one byte before.
+    block = bytes([16, 0x00, 0x05, (15 - 1) << 2 | 2, 1, 0])
+    np.testing.assert_array_equal(snappy_cube(block, (1, 1, 2), "x"), np.full((1, 1, 2), 0x0505050505050505, np.uint64))

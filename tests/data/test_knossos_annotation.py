@@ -133,4 +133,8 @@ def test_what_is_no_annotation(tmp_path: Path, ids: np.ndarray) -> None:
     refused("no segmentation of mag 1")
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("ex_mag1x0y0z0.seg.sz", b"no snappy")
+    refused("holds 110 bytes")
+    with zipfile.ZipFile(file, "w") as archive:
+        # The right length, and nothing behind it.
+        archive.writestr("ex_mag1x0y0z0.seg.sz", bytes([0x80, 0x80, 2, 0xFF]))
     refused("can't be unpacked by snappy")
