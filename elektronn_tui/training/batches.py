@@ -111,9 +111,13 @@ class Feeder:
         ----------
         batch : mapping
             ``raw``, ``target`` and perhaps more, such as ``mask``: the first axis is that of the batch, the others
-            are those of the node in its order. Volumes (b, f, z, y, x) of z extent 1 fit a node of images.
+            are those of the node in its order. Volumes (b, f, z, y, x) of z extent 1 fit a node of images. What a
+            mask leaves out of a float target becomes NaN, which no loss counts.
         """
         tensors = {}
+        target = batch.get("target")
+        if "mask" in batch and target is not None and target.dtype.kind == "f":
+            batch = {**batch, "target": np.where(batch["mask"], target, target.dtype.type(np.nan))}
         for key, array in batch.items():
             node = self._nodes.get(key)
             like = node or self._nodes["raw"]

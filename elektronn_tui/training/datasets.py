@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["DemoData", "VolumeData", "Volumes"]
 
 AXES = ("z", "y", "x")
-TARGETS = ("boundaries", "affinities", "labels")
+TARGETS = ("boundaries", "soft_boundaries", "affinities", "distances", "shapes", "labels")
 NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
-_SHARED = ("target", "thickness", "offsets", "with_ids", "valid_slices", "valid_axis")
+DISTANCES = ("signed", "unsigned", "vector")
+_OF_TARGETS = {
+    "offsets": "affinities",
+    "with_ids": "affinities",
+    "distance": "distances",
+    "distance_scale": "distances",
+    "shape_sigma": "shapes",
+}
+"""Settings that mean something for one target alone."""
+_SHARED = ("target", "thickness", *_OF_TARGETS, "valid_slices", "valid_axis")
 """Settings that mean the same for the synthetic volume and for files."""
 
 
@@ -78,13 +87,33 @@ class DemoData:
         default="boundaries",
         type="choice",
         choices=TARGETS,
-        help="what is learnt: boundaries between cells, affinities, or three volumes of classes (`tissue_classes`)",
+        help="what is learnt: boundaries between cells, hard or soft, affinities, distances to the boundary, local "
+        "shape descriptors, or three volumes of classes (`tissue_classes`)",
     )
     thickness: int = setting(default=2, type="int", minimum=1, help="of the membranes to be found, in voxels")
     offsets: Sequence[tuple[int, int, int]] = setting(
         default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
     )
     with_ids: bool = setting(default=False, type="bool", help="cell ids as one more channel behind affinities")
+    distance: str = setting(
+        default="signed", type="choice", choices=DISTANCES, help="which distances to the boundary, see `distances`"
+    )
+    distance_scale: float = setting(
+        default=50.0,
+        type="float",
+        minimum=0,
+        exclusive_minimum=True,
+        unit="nm",
+        help="of distances: what they are divided by before tanh; in voxels where the size of voxels isn't known",
+    )
+    shape_sigma: float = setting(
+        default=80.0,
+        type="float",
+        minimum=0,
+        exclusive_minimum=True,
+        unit="nm",
+        help="of shape descriptors: how far they look; in voxels where the size of voxels isn't known",
+    )
     valid_slices: int = setting(
         default=24, type="int", minimum=0, help="last sections, held out for validation; 0 for none"
     )
@@ -92,7 +121,7 @@ class DemoData:
 
     def check_together(self) -> None:
         """Refuse what contradicts itself."""
-        _check_affinities(self)
+        _check_target(self)
 
     def open(self) -> Volumes:
         """Make the volume, or take it from the cache.
@@ -142,18 +171,38 @@ class VolumeData:
         default="boundaries",
         type="choice",
         choices=TARGETS,
-        help="what is learnt: boundaries between segment ids, affinities, or the labels as they are (classes from 0)",
+        help="what is learnt: boundaries between segment ids, hard or soft, affinities, distances to the boundary, "
+        "local shape descriptors, or the labels as they are (classes from 0)",
     )
     offsets: Sequence[tuple[int, int, int]] = setting(
         default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
     )
     with_ids: bool = setting(default=False, type="bool", help="segment ids as one more channel behind affinities")
+    distance: str = setting(
+        default="signed", type="choice", choices=DISTANCES, help="which distances to the boundary, see `distances`"
+    )
+    distance_scale: float = setting(
+        default=50.0,
+        type="float",
+        minimum=0,
+        exclusive_minimum=True,
+        unit="nm",
+        help="of distances: what they are divided by before tanh; in voxels where the size of voxels isn't known",
+    )
+    shape_sigma: float = setting(
+        default=80.0,
+        type="float",
+        minimum=0,
+        exclusive_minimum=True,
+        unit="nm",
+        help="of shape descriptors: how far they look; in voxels where the size of voxels isn't known",
+    )
     thickness: int = setting(default=2, type="int", minimum=1, help="of the boundaries in voxels")
     background: str = setting(
         default="object",
         type="choice",
         choices=("object", "ignore", "boundary"),
-        help="what id 0 is, for boundaries and affinities: a segment, unknown, or between segments",
+        help="what id 0 is, of segment ids: a segment, unknown, or between segments",
     )
     ignore: tuple[int, ...] = setting(default=(), type="ints", minimum=-(2**62), help="label values that do not count")
     valid_slices: int = setting(
@@ -198,7 +247,7 @@ class VolumeData:
             raise ExperimentError(f"data.ignore: {self.target} have no label values to ignore; use background='ignore'")
         if self.valid_volumes and self._is_demo:
             raise ExperimentError("data: valid_volumes are given, but no path or volumes to train on")
-        _check_affinities(self)
+        _check_target(self)
 
     def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the addresses (raw, labels) for training and for validation."""
@@ -271,14 +320,14 @@ class VolumeData:
         return open_source(address, axes=self.axes, voxel_size=self.voxel_size)
 
 
-def _check_affinities(data: DemoData | VolumeData) -> None:
-    """Refuse edges where none are learnt: they would be ignored."""
-    if data.target == "affinities":
-        return
-    if tuple(map(tuple, data.offsets)) != NEAREST:
-        raise ExperimentError(f"data.offsets: {data.target} have none; use target='affinities'")
-    if data.with_ids:
-        raise ExperimentError(f"data.with_ids: {data.target} come without ids; use target='affinities'")
+def _check_target(data: DemoData | VolumeData) -> None:
+    """Refuse settings of another target: they would be ignored."""
+    for field in fields(data):
+        target = _OF_TARGETS.get(field.name, data.target)
+        value = getattr(data, field.name)
+        given = tuple(map(tuple, value)) if field.name == "offsets" else value
+        if target != data.target and given != field.default:
+            raise ExperimentError(f"data.{field.name}: it is for target={target!r}, not for {data.target!r}")
 
 
 def _check_store(address: str) -> None:
@@ -307,13 +356,29 @@ def _target(
     in_memory: Any = "auto",
 ) -> Source:
     """Return what is learnt of labels or ids."""
-    from elektronn_tui.data import AffinitySource, BoundarySource
+    from elektronn_tui.data import (
+        AffinitySource,
+        BoundarySource,
+        DistanceSource,
+        ShapeDescriptorSource,
+        SoftBoundarySource,
+    )
 
-    if data.target == "boundaries":
-        return BoundarySource(labels, thickness, background=background)
+    what: dict[str, Any] = {"background": background}
+    match data.target:
+        case "boundaries":
+            return BoundarySource(labels, thickness, **what)
+        case "soft_boundaries":
+            return SoftBoundarySource(labels, thickness, **what)
+        case "labels":
+            return labels
+    what["in_memory"] = in_memory
     if data.target == "affinities":
-        return AffinitySource(labels, data.offsets, background=background, with_ids=data.with_ids, in_memory=in_memory)
-    return labels
+        return AffinitySource(labels, data.offsets, with_ids=data.with_ids, **what)
+    if data.target == "shapes":
+        return ShapeDescriptorSource(labels, data.shape_sigma, **what)
+    kind: Any = data.distance
+    return DistanceSource(labels, data.distance_scale, kind=kind, thickness=thickness, **what)
 
 
 def _split(train: Sequence[Pair], valid: Sequence[Pair], slices: int, axis: str) -> Volumes:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from elektronn_tui.errors import DataError, ExperimentError
-from elektronn_tui.training.experiment import DemoData, VolumeData
+from elektronn_tui.training.experiment import DemoData, VolumeData, load_experiment
 from elektronn_tui.training.runner import build
 
 
@@ -147,9 +147,9 @@ def test_offsets_that_make_no_sense(offsets):
 
 @pytest.mark.parametrize("kind", [DemoData, VolumeData])
 def test_edges_are_refused_where_none_are_learnt(kind):
-    with pytest.raises(ExperimentError, match=r"data\.offsets: boundaries have none; use target='affinities'"):
+    with pytest.raises(ExperimentError, match=r"data\.offsets: it is for target='affinities', not for 'boundaries'"):
         kind(offsets=[(0, 0, -5)])
-    with pytest.raises(ExperimentError, match=r"data\.with_ids: labels come without ids; use target='affinities'"):
+    with pytest.raises(ExperimentError, match=r"data\.with_ids: it is for target='affinities', not for 'labels'"):
         kind(target="labels", with_ids=True)
 
 
@@ -176,3 +176,82 @@ def test_classes_of_the_demo_volume_are_learnt_by_several_heads():
 def test_a_target_of_several_channels_has_to_fit_the_network(make_session, make_experiment):
     with pytest.raises(ExperimentError, match=r"target .* takes 1 features, but .* has 3; override_f=3 would fit"):
         build(make_experiment(data=DemoData(shape=(16, 48, 48), target="affinities", valid_slices=4)), make_session())
+
+
+REGRESSION = """
+from elektronn_tui import DemoData, Experiment
+from elektronn_tui.models import AggregateLoss, Conv, Input, Input_like, Model, SquaredLoss
+
+
+def create_model():
+    raw = Input((1, 1, 5, 15, 15), "b,f,z,y,x", name="raw")
+    pred = Conv(Conv(raw, 4, (3, 3, 3)), {channels}, (1, 3, 3), activation_func="lin", name="pred")
+    target = Input_like(pred, dtype="float32", name="target")
+    loss = AggregateLoss([SquaredLoss(pred, target, name="squared")], name="loss")
+    return Model(input_node=raw, target_node=target, loss_node=loss, prediction_node=pred, prediction_ext=[loss, pred])
+
+
+experiment = Experiment(
+    model=create_model, data=DemoData(shape=(24, 48, 48), valid_slices=8, {data}), steps=4, validate_every=2, warp=1.0
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "channels"),
+    [
+        ("soft_boundaries", "", 1),
+        ("distances", "", 1),
+        ("distances", "distance='vector', distance_scale=20", 3),
+        ("shapes", "shape_sigma=20", 10),
+    ],
+)
+def test_regressions_of_segment_ids_are_trained_and_validated(tmp_path, make_session, target, options, channels):
+    path = tmp_path / "regression.py"
+    path.write_text(REGRESSION.replace("{channels}", str(channels)).replace("{data}", f"target='{target}', {options}"))
+    session = make_session(f"{target}-{channels}")
+    trainer = build(load_experiment(path), session)
+    trainer.run()
+    assert trainer.batch["target"].shape[1] == channels
+    for name in ("loss", "valid_loss"):
+        assert np.isfinite(session.metrics[name][4])
+
+
+def test_settings_of_other_targets_are_refused(volume):
+    for options, of in (
+        ({"offsets": [(0, 0, 3)]}, "affinities"),
+        ({"with_ids": True}, "affinities"),
+        ({"distance": "vector"}, "distances"),
+        ({"distance_scale": 3.0}, "distances"),
+        ({"shape_sigma": 3.0}, "shapes"),
+    ):
+        for data in (DemoData, VolumeData):
+            with pytest.raises(ExperimentError, match=rf"data\.{next(iter(options))}: .*target='{of}'"):
+                data(**options)
+    (pair,) = (
+        VolumeData(path=str(volume), label_key="ids", target="distances", background="ignore", valid_slices=0)
+        .open()
+        .train
+    )
+    assert (pair.target.channels, pair.target.dtype) == (1, np.float32)
+
+
+def test_what_a_mask_leaves_out_of_a_float_target_counts_for_no_loss():
+    import torch
+
+    from elektronn_tui.models import AggregateLoss, Conv, Input, Input_like, Model, SquaredLoss
+    from elektronn_tui.training.batches import Feeder
+
+    raw = Input((1, 1, 1, 4, 4), "b,f,z,y,x", name="raw")
+    pred = Conv(raw, 1, (1, 1, 1), activation_func="lin", name="pred")
+    target = Input_like(pred, dtype="float32", name="target")
+    loss = AggregateLoss([SquaredLoss(pred, target)], name="loss")
+    model = Model(input_node=raw, target_node=target, loss_node=loss, prediction_node=pred, prediction_ext=[loss, pred])
+    mask = np.zeros((1, 1, 1, 4, 4), bool)
+    mask[..., 0] = True
+    wild = np.where(mask, 0.25, 1e6).astype(np.float32)
+    batch = {"raw": np.ones((1, 1, 1, 4, 4), np.float32), "target": wild, "mask": mask}
+    fed = Feeder(model, torch.device("cpu"))(batch)["target"]
+    np.testing.assert_array_equal(np.isnan(fed.numpy()), ~mask)
+    assert batch["target"] is wild
+    assert not np.isnan(wild).any()
