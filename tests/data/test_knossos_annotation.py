@@ -16,7 +16,7 @@ from elektronn_tui.errors import DataError
 
 AREA = '<MovementArea min.x="5" min.y="6" min.z="7" size.x="20" size.y="11" size.z="10"/>'
 CUBE = (16, 16, 16)
-MERGELIST = "7 0 0 1 2\n4 5 6\ncell\n\n9 1 0 3\n1 2 3 255 0 0\n\nunsure\n"
+MERGELIST = "7 0 0 0 1 2\n4 5 6\ncell\n\n9 1 0 3\n1 2 3 255 0 0\n\nunsure\n"
 
 
 def parameters(area: str) -> str:
