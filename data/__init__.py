@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         seg_to_affgraph,
     )
     from .memory import MemorySource, remember
-    from .pairs import Pair, split_region
+    from .neighbours import NEIGHBOURS, NeighbourSource
+    from .pairs import Pair
     from .patches import Example, Patches
     from .points import GrowingPoints
     from .prefetch import Batch, Prefetcher, PrefetchStats
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
+    from .splits import split_box, split_region
     from .stores import StoreSource
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
     from .validation import validation_examples
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEAREST",
+    "NEIGHBOURS",
     "PIANO_NOTES",
     "TISSUE_CLASSES",
     "AffinitySource",
@@ -94,6 +97,7 @@ __all__ = [
     "LabelSummary",
     "MemorySource",
     "Missing",
+    "NeighbourSource",
     "Noise",
     "Pair",
     "Patches",
@@ -138,6 +142,7 @@ __all__ = [
     "search_segmentation",
     "seg_to_affgraph",
     "smear_boundaries",
+    "split_box",
     "split_region",
     "summarise_labels",
     "summarise_values",
@@ -184,7 +189,8 @@ _MODULES = {
         "seg_to_affgraph",
     ),
     "memory": ("MemorySource", "remember"),
-    "pairs": ("Pair", "split_region"),
+    "neighbours": ("NEIGHBOURS", "NeighbourSource"),
+    "pairs": ("Pair",),
     "patches": ("Example", "Patches"),
     "points": ("GrowingPoints",),
     "scaling": ("Scaling",),
@@ -203,6 +209,7 @@ _MODULES = {
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
+    "splits": ("split_box", "split_region"),
     "stores": ("StoreSource",),
     "validation": ("validation_examples",),
     "warp": ("Warp",),

@@ -40,7 +40,8 @@ class Selection:
         How often each class is drawn, relative to others; of several channels of labels those of the first come first.
         None: all classes that occur, equally often.
     most_ignored
-        Share of a patch's target voxels, 0 to 1, that may not count.
+        Share of a patch's target voxels, 0 to 1, that may not count. Pairs with `absent` classes have no such limit:
+        there is something to learn everywhere.
 
     Raises
     ------
@@ -185,6 +186,9 @@ class ContentMap:
         if pair.mask is not None:
             marks = pair.mask.read((lo - pair.mask_offset).tolist(), (hi - pair.mask_offset).tolist())
             counts &= marks != 0
+        if self.classes and pair.labelled is not None:
+            first = self.classes * np.arange(len(voxels)).reshape(-1, 1, 1, 1)
+            counts &= np.isin(voxels.astype(np.int64) + first, pair.labelled)
         if not self.classes:
             return np.where(counts, 0, -1).astype(np.int16), counts.any(0)
         return np.where(counts & (voxels < self.classes), voxels, -1).astype(np.int16), counts.any(0)
@@ -225,7 +229,11 @@ class Selector:
             )
         self.maps = [ContentMap(pair, geometry, classes, ignore) for pair in pairs]
         totals = np.array([one.totals for one in self.maps])
-        empty = [pair.name for pair, total, w in zip(pairs, totals, weights, strict=True) if w and not total[-1]]
+        empty = [
+            pair.name
+            for pair, total, weight in zip(pairs, totals, weights, strict=True)
+            if weight and not total[-1] and not pair.absent
+        ]
         if empty and (selection.limited or len(empty) == np.count_nonzero(weights)):
             raise DataError(
                 f"pair {empty[0]}: no target voxel that a patch can hold counts: all are ignored or masked. Use "

@@ -30,6 +30,9 @@ class Geometry:
         Input voxel (z, y, x) of the patch on which target voxel 0 lies.
     strides
         Input voxels (z, y, x) between two target voxels.
+    at_centre
+        The target is one voxel, for networks that say one thing of a whole patch: the one in its centre, of an even
+        extent the one behind it.
 
     Raises
     ------
@@ -41,6 +44,7 @@ class Geometry:
     target_shape: Vec3
     offsets: Vec3 = (0, 0, 0)
     strides: Vec3 = (1, 1, 1)
+    at_centre: bool = False
 
     def __post_init__(self) -> None:
         for field, least in (("patch_shape", 1), ("target_shape", 1), ("offsets", 0), ("strides", 1)):
@@ -48,6 +52,11 @@ class Geometry:
             if len(value) != 3 or min(value) < least:
                 raise DataError(f"Geometry: {field}={value}; three integers (z, y, x) ≥ {least} are needed.")
             object.__setattr__(self, field, value)
+        if self.at_centre:
+            object.__setattr__(self, "offsets", tuple(n // 2 for n in self.patch_shape))
+            if self.target_shape != (1, 1, 1) or self.strides != (1, 1, 1):
+                raise DataError(f"Geometry: a target of {self.target_shape} voxels is more than the centre of a patch.")
+            return
         for axis, patch, target, offset, stride in zip(
             "zyx", self.patch_shape, self.target_shape, self.offsets, self.strides, strict=True
         ):
@@ -75,7 +84,7 @@ class Geometry:
         ----------
         input_shape, target_shape
             Tagged shapes of the input and the target node: `spatial_shape` and, for the target, `strides` and
-            `offsets`, each over three (z, y, x) or two (y, x) axes.
+            `offsets`, each over three (z, y, x) or two (y, x) axes. A target without axes is one voxel in the centre.
 
         Raises
         ------
@@ -83,6 +92,8 @@ class Geometry:
             The shapes don't fit each other, or have neither two nor three spatial axes.
         """
         n = len(input_shape.spatial_shape)
+        if n in (2, 3) and len(target_shape.spatial_shape) == 0:
+            return cls(_three(input_shape.spatial_shape, 1), (1, 1, 1), at_centre=True)
         if n not in (2, 3) or len(target_shape.spatial_shape) != n:
             raise DataError(
                 f"Geometry: input {tuple(input_shape.spatial_shape)} and target {tuple(target_shape.spatial_shape)}: "

@@ -1,4 +1,4 @@
-"""Pairs of raw and target volumes: how the one lies in the other, what may be used, and what is held out."""
+"""Pairs of raw and target volumes: how the one lies in the other, and what may be used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .geometry import Geometry
 from .memory import nbytes, remember, slabs
 from .sources import Box, Source, SourceLike, Vec3, as_source
 
-__all__ = ["Pair", "split_region"]
+__all__ = ["Pair"]
 
 # What a check of values reads at most; larger volumes are sampled at load and checked again patch by patch.
 _CHECKED_BYTES = 256 * 2**20
@@ -46,6 +46,13 @@ class Pair:
         target.
     context
         Box ``(lo, hi)`` in raw voxels that may be read as input. None: the whole raw volume.
+    vectors
+        Triples of channels of a float target that hold the z, y, x components of vectors along the axes of the raw
+        volume, in voxels. They turn with the patch.
+    labelled
+        Classes that were labelled in this volume; voxels of others don't count (lazy labels). None: all.
+    absent
+        Classes that are known not to occur in this volume.
     in_memory
         Whether volumes are kept in memory, see `elektronn_tui.data.remember`.
 
@@ -55,6 +62,11 @@ class Pair:
     target_offset, mask_offset : (z, y, x)
     region, context : ((z, y, x), (z, y, x))
     weight : float
+    vectors : tuple of (int, int, int)
+    labelled : tuple of int, or None
+    absent : tuple of int
+    whole : Pair or None
+        What this pair is one of several parts of, see `split_box`.
 
     Raises
     ------
@@ -79,6 +91,9 @@ class Pair:
         weight: float | None = None,
         region: tuple[Sequence[int], Sequence[int]] | None = None,
         context: tuple[Sequence[int], Sequence[int]] | None = None,
+        vectors: Sequence[Sequence[int]] = (),
+        labelled: Sequence[int] | None = None,
+        absent: Sequence[int] = (),
         in_memory: bool | Literal["auto"] | int = "auto",
     ) -> None:
         self.raw: Source = remember(as_source(raw), in_memory)
@@ -91,19 +106,19 @@ class Pair:
         self.mask_offset = _mask_offset(self.raw, self.target, self.mask, self.target_offset)
 
         whole: Box = ((0, 0, 0), self.raw.shape)
-        labelled = whole
+        there = whole
         if self.target is not None:
-            labelled = _meet(_shifted(self.target.shape, self.target_offset), whole)
-            if target_offset is None and labelled != _shifted(self.target.shape, self.target_offset):
+            there = _meet(_shifted(self.target.shape, self.target_offset), whole)
+            if target_offset is None and there != _shifted(self.target.shape, self.target_offset):
                 raise DataError(
                     f"{self.target.name}, shape {self.target.shape}, reaches out of {self.raw.name}, shape "
                     f"{self.raw.shape}, when centred in it. Are raw and target swapped, or is target_offset= missing?"
                 )
-        self.region = _meet(_box(region, "region", self.name), labelled) if region is not None else labelled
+        self.region = _meet(_box(region, "region", self.name), there) if region is not None else there
         self.context = _meet(_box(context, "context", self.name), whole) if context is not None else whole
         for what, (lo, hi) in (("region", self.region), ("context", self.context)):
             if any(l >= h for l, h in zip(lo, hi, strict=True)):
-                target_box = f"; its target spans {labelled[0]} to {labelled[1]}" if what == "region" else ""
+                target_box = f"; its target spans {there[0]} to {there[1]}" if what == "region" else ""
                 raise DataError(
                     f"pair {self.name}: its {what} holds no voxel; raw is {self.raw.shape}{target_box} (z, y, x)."
                 )
@@ -111,6 +126,10 @@ class Pair:
         self.weight = float(voxels if weight is None else weight)
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise DataError(f"pair {self.name}: weight={weight!r}; a number ≥ 0 is needed.")
+        self.vectors = _vectors(vectors, self.target, self.name)
+        self.labelled = None if labelled is None else _classes(labelled, "labelled", self.name)
+        self.absent = _classes(absent, "absent", self.name)
+        self.whole: Pair | None = None
         self._check_values()
 
     def part(self, region: Box, context: Box | None = None, *, name: str = "") -> Pair:
@@ -203,59 +222,6 @@ class Pair:
         return f"Pair({self.name!r}, raw {self.raw.channels}×{self.raw.shape}, targets {lo} to {hi})"
 
 
-def split_region(
-    pair: Pair, axis: str = "z", *, last: int | None = None, first: int | None = None
-) -> tuple[Pair, Pair]:
-    """Split a pair in two along one axis: what is trained on, and what is held out for validation.
-
-    No training patch reads a voxel, raw or target, of the validation part. Validation patches may use the raw
-    voxels on the other side of the border as context: that tells them nothing of the answer, and it lets
-    targets right at the border be validated.
-
-    Parameters
-    ----------
-    pair
-        The pair to split.
-    axis
-        ``"z"``, ``"y"`` or ``"x"``.
-    last, first
-        Voxels held out at the end or the start of the pair's region; give one of them.
-
-    Returns
-    -------
-    (train, valid)
-        Two pairs that share their sources.
-
-    Raises
-    ------
-    DataError
-        The region is not thicker than what shall be held out.
-    """
-    if len(axis) != 1 or axis not in "zyx":
-        raise DataError(f"split_region: axis={axis!r}; use 'z', 'y' or 'x'.")
-    if (last is None) == (first is None):
-        raise DataError("split_region: give either last= or first=, the number of voxels to hold out.")
-    i = "zyx".index(axis)
-    lo, hi = pair.region
-    held_out = int(last if last is not None else first or 0)
-    if not 0 < held_out < hi[i] - lo[i]:
-        most = hi[i] - lo[i] - 1
-        possible = {0: "it can't be split", 1: "1 is possible"}.get(most, f"1 to {most} are possible")
-        raise DataError(
-            f"pair {pair.name}: can't hold out {held_out} of {hi[i] - lo[i]} voxels along {axis}; {possible}."
-        )
-    c_lo, c_hi = pair.context
-    if last is not None:
-        cut = hi[i] - held_out
-        train = pair.part((lo, _put(hi, i, cut)), (c_lo, _put(c_hi, i, min(c_hi[i], cut))), name=pair.name)
-        valid = pair.part((_put(lo, i, cut), hi), name=f"{pair.name} [{axis} {cut}:{hi[i]}]")
-    else:
-        cut = lo[i] + held_out
-        train = pair.part((_put(lo, i, cut), hi), (_put(c_lo, i, max(c_lo[i], cut)), c_hi), name=pair.name)
-        valid = pair.part((lo, _put(hi, i, cut)), name=f"{pair.name} [{axis} {lo[i]}:{cut}]")
-    return train, valid
-
-
 def _target_offset(raw: Source, target: Source | None, given: Sequence[int] | None) -> Vec3:
     if target is None:
         return (0, 0, 0)
@@ -316,6 +282,29 @@ def refuse_where(bad: np.ndarray, lo: Vec3, source: Source, reason: str) -> None
         raise DataError(f"{source.name}: voxel {(lo[0] + z, lo[1] + y, lo[2] + x)} (z, y, x) {reason}.")
 
 
+def _vectors(given: Sequence[Sequence[int]], target: Source | None, name: str) -> tuple[Vec3, ...]:
+    if not len(given):
+        return ()
+    channels = 0 if target is None else target.channels
+    triples = tuple(tuple(int(channel) for channel in triple) for triple in given)
+    used = [channel for triple in triples for channel in triple]
+    if target is None or target.dtype.kind != "f" or isinstance(target, GridTarget):
+        what = "no target" if target is None else f"{target.name}, {target.dtype}"
+        raise DataError(f"pair {name}: vectors={given!r}, but it has {what}; vectors are stored as floats.")
+    if any(len(t) != 3 for t in triples) or len(set(used)) != len(used) or not set(used) <= set(range(channels)):
+        raise DataError(
+            f"pair {name}: vectors={given!r}; triples of channels below {channels}, each used once, are needed."
+        )
+    return triples  # type: ignore[return-value]
+
+
+def _classes(given: Sequence[int], what: str, name: str) -> tuple[int, ...]:
+    classes = tuple(int(one) for one in given)
+    if any(one < 0 for one in classes) or len(set(classes)) != len(classes):
+        raise DataError(f"pair {name}: {what}={given!r}; different classes from 0 are needed.")
+    return classes
+
+
 def _box(box: tuple[Sequence[int], Sequence[int]], what: str, name: str) -> Box:
     try:
         (a, b, c), (d, e, f) = box
@@ -331,8 +320,3 @@ def _shifted(shape: Vec3, offset: Vec3) -> Box:
 def _meet(a: Box, b: Box) -> Box:
     lo, hi = np.maximum(a[0], b[0]).tolist(), np.minimum(a[1], b[1]).tolist()
     return (lo[0], lo[1], lo[2]), (hi[0], hi[1], hi[2])
-
-
-def _put(vector: Vec3, i: int, value: int) -> Vec3:
-    z, y, x = (value if k == i else v for k, v in enumerate(vector))
-    return z, y, x

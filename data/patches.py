@@ -55,6 +55,8 @@ class Example:
         Raw voxel (z, y, x) of the patch's first voxel; for a warped one the translation of its matrix.
     matrix
         4×4 float64: voxel (z, y, x, 1) of the patch to voxel of the raw volume.
+    mask_class_labeled, mask_class_not_present
+        (channels * classes) float32: 1 where the pair's labels hold a class, and where it is known to be absent.
     """
 
     raw: npt.NDArray[np.float32]
@@ -63,6 +65,8 @@ class Example:
     pair: int
     position: tuple[int, int, int]
     matrix: npt.NDArray[np.float64]
+    mask_class_labeled: npt.NDArray[np.float32] | None = None
+    mask_class_not_present: npt.NDArray[np.float32] | None = None
 
 
 class Patches:
@@ -88,6 +92,8 @@ class Patches:
         Target values that are ignored, apart from negative ones; they become -1.
     selection
         What examples shall hold.
+    class_masks
+        Whether batches tell which classes are labelled and which are known to be absent, as `MultinoulliNLL` takes it.
 
     Raises
     ------
@@ -106,6 +112,7 @@ class Patches:
         classes: int | None = None,
         ignore: Sequence[int] = (),
         selection: Selection | None = None,
+        class_masks: bool = False,
     ) -> None:
         if seed < 0:
             raise DataError(f"Patches: seed={seed}; an integer ≥ 0 is needed.")
@@ -118,8 +125,7 @@ class Patches:
         if not weights.sum() > 0:
             raise DataError("Patches: all pairs have weight 0; nothing can be drawn.")
         self._shares = np.cumsum(weights) / weights.sum()
-        for pair in self.pairs:
-            pair.placements(geometry)
+        self._class_masks = class_masks
         self._local = threading.local()
         self._selector: Selector | None = None
         self._most_ignored = 1.0
@@ -128,7 +134,9 @@ class Patches:
             self._selector = Selector(self.pairs, geometry, selection, weights, classes, ignore)
             self._most_ignored = selection.most_ignored
         if self._most_ignored < 1:
-            self._known = [self._known_places(k) if weights[k] else [] for k in range(len(self.pairs))]
+            self._known = [
+                self._known_places(k) if weights[k] and not pair.absent else [] for k, pair in enumerate(self.pairs)
+            ]
 
     def warm_up(self) -> None:
         """Compile what examples of these pairs need, or load it from numba's cache, before the first step waits."""
@@ -162,6 +170,7 @@ class Patches:
             pair,
             position,
             matrix,
+            **{name: of_pairs[pair] for name, of_pairs in self.reader.class_masks.items()},
         )
 
     def batch(self, indices: Sequence[int], settings: AugmentSettings) -> dict[str, np.ndarray]:
@@ -178,13 +187,19 @@ class Patches:
         -------
         dict
             ``raw`` (b, channels, z, y, x) float32; ``target`` (b, channels, z', y', x') int64 or float32 unless
-            the pairs are unlabelled; ``mask`` like the target, bool, where pairs have masks or float targets.
+            the pairs are unlabelled; ``mask`` like the target, bool, where pairs have masks or float targets; with
+            `class_masks` also ``mask_class_labeled`` and ``mask_class_not_present`` (b, channels * classes) float32.
         """
         raw, target, mask = self.reader.empty(len(indices))
-        for k, i in enumerate(indices):
-            self._fill(i, settings, raw[k], None if target is None else target[k], None if mask is None else mask[k])
+        pairs = [
+            self._fill(i, settings, raw[k], None if target is None else target[k], None if mask is None else mask[k])[0]
+            for k, i in enumerate(indices)
+        ]
         named = {"raw": raw, "target": target, "mask": mask}
-        return {name: array for name, array in named.items() if array is not None}
+        batch = {name: array for name, array in named.items() if array is not None}
+        if self._class_masks:
+            batch |= {name: of_pairs[pairs] for name, of_pairs in self.reader.class_masks.items()}
+        return batch
 
     def _fill(
         self,
@@ -207,7 +222,7 @@ class Patches:
         warped = warp_rng.random() < settings.warp
         linear = self._draw(pair, settings.warp_args, warp_rng if warped else None)
         position = self._place(pair, linear, position_rng, anchor)
-        if self._most_ignored < 1 and target is not None:
+        if self._most_ignored < 1 and target is not None and not pair.absent:
             linear, position = self._read_accepted(index, linear, position, position_rng, anchor, target, mask)
             target = None  # is filled
         matrix = translated(linear, position)

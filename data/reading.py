@@ -18,6 +18,7 @@ from .pairs import Pair, refuse_where, samples
 from .sampling import Scratch, sample_labels, sample_raw
 from .scaling import Scaling
 from .sources import Box, Source, Vec3
+from .splits import fitting
 from .warp import source_box, target_matrix, translated
 
 __all__ = ["Reader"]
@@ -38,7 +39,7 @@ class Reader:
     Raises
     ------
     DataError
-        The pairs don't go together, or have labels out of range.
+        The pairs don't go together, are smaller than a patch, or have labels out of range.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class Reader:
         classes: int | None = None,
         ignore: Sequence[int] = (),
     ) -> None:
-        self.pairs = tuple(pairs)
         self.geometry = geometry
         self.classes = classes
         self.ignore = tuple(int(value) for value in ignore)
-        if not self.pairs:
+        if not pairs:
             raise DataError("no pair of volumes to make examples of.")
+        self.pairs = tuple(fitting(pairs, geometry))
         _refuse_mixture("raw", [pair.raw for pair in self.pairs])
         targets = [pair.target for pair in self.pairs if pair.target is not None]
         if targets and len(targets) != len(self.pairs):
@@ -77,8 +78,10 @@ class Reader:
         self._shift: list[float] = shift.tolist()
         self._limits = [_grey_range(pair.raw) for pair in self.pairs]
         if classes is not None:
-            for target in targets:
-                self._check_classes(target)
+            for pair in self.pairs:
+                if pair.target is not None:
+                    self._check_classes(pair.target, may_be_empty=bool(pair.absent))
+        self.class_masks = self._class_masks()
 
     def empty(self, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None, npt.NDArray[np.bool_] | None]:
         """Return arrays for `n` examples: raw, target or None, mask or None."""
@@ -88,6 +91,24 @@ class Reader:
         shape = (n, self.target_channels, *self.geometry.target_shape)
         mask = np.empty(shape, np.bool_) if self.has_mask else None
         return raw, np.empty(shape, self.target_dtype), mask
+
+    def _class_masks(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return (pairs, classes): 1 where a class was labelled, and 1 where it is known to be absent."""
+        features = (self.classes or 0) * self.target_channels
+        labelled, absent = np.ones((len(self.pairs), features)), np.zeros((len(self.pairs), features))
+        for k, pair in enumerate(self.pairs):
+            for what, given in (("labelled", pair.labelled), ("absent", pair.absent)):
+                if self.classes is not None and given and max(given) >= features:
+                    raise DataError(
+                        f"pair {pair.name}: {what}={list(given)}, but there are {self.classes} classes in "
+                        f"{self.target_channels} channels: 0 to {features - 1}."
+                    )
+            if self.classes is not None:
+                if pair.labelled is not None:
+                    labelled[k] = np.isin(np.arange(features), pair.labelled)
+                absent[k] = np.isin(np.arange(features), pair.absent)
+        masks = {"mask_class_labeled": labelled, "mask_class_not_present": absent}
+        return {name: mask.astype(np.float32) for name, mask in masks.items()}
 
     def linear_dtypes(self) -> set[np.dtype[Any]]:
         """Return the dtypes that are interpolated."""
@@ -167,6 +188,8 @@ class Reader:
             pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target, tally.read)
         elif target.dtype == np.float32:
             _sample_values(pair.target, through, target, scratch, tally)
+            if pair.vectors:
+                _turn(target, pair, matrix)
         else:
             _sample_classes(pair.target, through, target, tally)
             self._settle_classes(pair.target, target)
@@ -195,10 +218,10 @@ class Reader:
         if self.classes is not None and target.size and (most := int(target.max())) >= self.classes:
             raise DataError(self._out_of_range(source, most))
 
-    def _check_classes(self, source: Source) -> None:
+    def _check_classes(self, source: Source, *, may_be_empty: bool) -> None:
         if source.dtype.kind == "f":
             raise DataError(f"{source.name} holds {source.dtype}; the target of a classification holds integers.")
-        empty = True
+        empty = not may_be_empty
         for lo, voxels, whole in samples(source):
             counted = (voxels >= 0) & ~np.isin(voxels, self.ignore)
             bad = counted & (voxels >= self.classes)
@@ -243,6 +266,18 @@ def _sample_values(
         np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="same_kind")
     else:
         sample_raw(box, translated(matrix, [-v for v in lo]), out, scratch=scratch)
+
+
+def _turn(target: npt.NDArray[np.float32], pair: Pair, matrix: npt.NDArray[np.float64]) -> None:
+    """Give the vectors of a patch, which lie along the axes of the raw volume, along those of the patch."""
+    if matrix[3, :3].any():
+        raise DataError(
+            f"pair {pair.name}: vectors can't follow a warp with perspective, which turns each voxel another way; use "
+            "Warp(perspective=0)."
+        )
+    to_patch = np.linalg.inv(matrix[:3, :3])
+    for triple in pair.vectors:
+        target[list(triple)] = np.tensordot(to_patch, target[list(triple)], 1)
 
 
 def _steps(matrix: npt.NDArray[np.float64]) -> Vec3 | None:

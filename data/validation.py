@@ -8,6 +8,7 @@ import numpy as np
 
 from elektronn_tui.errors import DataError
 
+from .content import counted_share
 from .geometry import Geometry
 from .pairs import Pair
 from .patches import Example
@@ -37,12 +38,13 @@ def validation_examples(
         As for `Patches`.
     n
         How many, spread evenly over all of the grid. None, or more than the grid has: all of the grid, whose
-        target patches cover the regions (those of neighbours overlap where a region is no multiple of them).
+        target patches cover the regions (those of neighbours overlap where a region is no multiple of them); if a
+        target is one voxel, whose patches do. Examples in which nothing counts are left out.
 
     Raises
     ------
     DataError
-        What `Patches` raises for such pairs, or `n` is no positive number.
+        What `Patches` raises for such pairs, `n` is no positive number, or nothing counts in any of the examples.
     """
     if n is not None and n < 1:
         raise DataError(f"validation_examples: n={n}; a number ≥ 1 is needed.")
@@ -51,13 +53,24 @@ def validation_examples(
     if n is not None and n < len(places):
         # The middles of n equal parts of the list: z changes slowest there, so that all depths have their share.
         places = [places[(2 * k + 1) * len(places) // (2 * n)] for k in range(n)]
-    return [_example(reader, k, position) for k, position in places]
+    examples = [_example(reader, k, position) for k, position in places]
+    # Where nothing counts there is nothing to validate; classes known to be absent count everywhere.
+    useful = [e for e in examples if e.target is None or reader.pairs[e.pair].absent or counted_share(e.target, e.mask)]
+    if not useful:
+        raise DataError(
+            f"validation: nothing counts in any of {len(examples)} patches of "
+            f"{', '.join(pair.name for pair in reader.pairs)}: all is ignored or masked. Hold out another part, or "
+            "take more patches."
+        )
+    return useful
 
 
 def _grid(pair: Pair, geometry: Geometry) -> list[Vec3]:
     first, last = pair.placements(geometry)
     axes = []
-    for lo, hi, span in zip(first, last, geometry.span, strict=True):
+    # What is said of a whole patch is said once of each voxel.
+    extent = geometry.patch_shape if geometry.at_centre else geometry.span
+    for lo, hi, span in zip(first, last, extent, strict=True):
         steps = -(-(hi - lo) // span)
         axes.append(np.rint(np.linspace(lo, hi, steps + 1)).astype(int).tolist() if steps else [(lo + hi) // 2])
     return [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
@@ -77,4 +90,5 @@ def _example(reader: Reader, k: int, position: Vec3) -> Example:
         k,
         position,
         matrix,
+        **{name: of_pairs[k] for name, of_pairs in reader.class_masks.items()},
     )
