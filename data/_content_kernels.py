@@ -16,7 +16,7 @@ def count_blocks(classes: Any, edges: Any, counts: Any) -> None:
     Parameters
     ----------
     classes
-        (z, y, x) int16; negative ones don't count.
+        (z, y, x) int16; those that `counts` has no entry for, such as negative ones, don't count.
     edges
         (z, y, x) of a block.
     counts
@@ -28,5 +28,5 @@ def count_blocks(classes: Any, edges: Any, counts: Any) -> None:
         for y in range(height):
             for x in range(width):
                 value = classes[z, y, x]
-                if value >= 0:
+                if 0 <= value < counts.shape[3]:
                     counts[z // dz, y // dy, x // dx, value] += 1

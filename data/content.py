@@ -189,9 +189,13 @@ class ContentMap:
         if self.classes and pair.labelled is not None:
             first = self.classes * np.arange(len(voxels)).reshape(-1, 1, 1, 1)
             counts &= np.isin(voxels.astype(np.int64) + first, pair.labelled)
-        if not self.classes:
-            return np.where(counts, 0, -1).astype(np.int16), counts.any(0)
-        return np.where(counts & (voxels < self.classes), voxels, -1).astype(np.int16), counts.any(0)
+        if self.classes:
+            counts_as_class = counts & (voxels < self.classes)
+            classes = np.where(counts_as_class, voxels, 0).astype(np.int16)
+            classes[~counts_as_class] = -1  # only now: unsigned labels have no -1
+        else:
+            classes = np.where(counts, 0, -1).astype(np.int16)
+        return classes, counts.any(0)
 
 
 class Selector:

@@ -66,6 +66,18 @@ def test_a_map_counts_and_draws_each_voxel_that_a_patch_can_hold(shape: tuple[in
         found.draw(rng, 2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.uint64, np.int64])
+def test_what_does_not_count_is_nowhere_in_the_map_whatever_the_dtype(dtype: type) -> None:
+    labels = np.zeros((8, 20, 20), dtype)
+    labels[:, :, :5] = 7
+    labels[:, :, 5:10] = 1
+    labels[0, 0, 19] = min(np.iinfo(dtype).max, 2**62)
+    mask = np.ones(labels.shape, np.uint8)
+    mask[4:] = 0
+    found = ContentMap(Pair(raw(8, 20, 20), labels, mask), Geometry((1, 1, 1), (1, 1, 1)), 2, ignore=(7,))
+    assert found.totals.tolist() == [4 * 20 * 10 - 1, 4 * 20 * 5, 4 * 20 * 15]
+
+
 def test_voxels_of_a_class_are_drawn_equally_often_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "_MAP_BYTES", 2000)  # larger blocks
     monkeypatch.setattr(content, "_PIECE_VOXELS", 10_000)
