@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         one_hot,
         smear_boundaries,
     )
+    from .lazy import lazy_labels
     from .malis import (
         affgraph_to_seg,
         bmap_to_affgraph,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .splits import split_box, split_region
     from .stores import StoreSource
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
+    from .uniform import uniform_source
     from .validation import validation_examples
     from .warp import Warp
 
@@ -126,6 +128,7 @@ __all__ = [
     "distances",
     "draw_digits",
     "grow_segments",
+    "lazy_labels",
     "local_shape_descriptors",
     "malis_weights",
     "mknhood2d",
@@ -148,6 +151,7 @@ __all__ = [
     "summarise_values",
     "threshold_segments",
     "tissue_classes",
+    "uniform_source",
     "validation_examples",
     "write_knossos",
 ]
@@ -179,6 +183,7 @@ _MODULES = {
         "one_hot",
         "smear_boundaries",
     ),
+    "lazy": ("lazy_labels",),
     "malis": (
         "affgraph_to_seg",
         "bmap_to_affgraph",
@@ -211,6 +216,7 @@ _MODULES = {
     "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
     "splits": ("split_box", "split_region"),
     "stores": ("StoreSource",),
+    "uniform": ("uniform_source",),
     "validation": ("validation_examples",),
     "warp": ("Warp",),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from elektronn_tui.errors import DataError
 
-from .derived import GridTarget
+from .derived import GridTarget, whole_numbers
 from .sources import SourceLike
 
 __all__ = ["NEIGHBOURS", "NeighbourSource"]
@@ -62,6 +62,7 @@ class NeighbourSource(GridTarget):
 
     def fill(self, ids: np.ndarray, first: Sequence[int], strides: Sequence[int], out: np.ndarray) -> None:
         """Write the classes at the voxels ``first + k * strides - offset`` of a box of them."""
+        ids = whole_numbers(ids, self.ids.name)
         known = np.where((ids >= 0) & ~np.isin(ids, self.ignore), ids, -1)
         reach = np.abs(self.offsets).max(0)
         padded = np.pad(known, [(int(n), int(n)) for n in reach], constant_values=-1)

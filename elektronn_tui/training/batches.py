@@ -111,7 +111,8 @@ class Feeder:
         ----------
         batch : mapping
             ``raw``, ``target`` and perhaps more, such as ``mask``: the first axis is that of the batch, the others
-            are those of the node in its order. Volumes (b, f, z, y, x) of z extent 1 fit a node of images. What a
+            are those of the node in its order. Volumes (b, f, z, y, x) of z extent 1 fit a node of images, those of
+            one voxel a node (b, f). What neither is the input nor the target is for the node of its name. What a
             mask leaves out of a float target becomes NaN, which no loss counts.
         """
         tensors = {}
@@ -123,6 +124,8 @@ class Feeder:
             like = node or self._nodes["raw"]
             if array.ndim == 5 and len(like.shape.spatial_shape) == 2:
                 array = array[:, :, 0]
+            elif array.ndim == 5 and len(like.shape.spatial_shape) == 0:
+                array = array[:, :, 0, 0, 0]
             if node is not None:
                 array = np.moveaxis(array, 0, node.shape.tag2index("b"))
             tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -159,13 +162,13 @@ def batch_maker(
     return make
 
 
-def stacked(examples: Sequence[Any], size: int) -> list[dict[str, np.ndarray]]:
-    """Join examples to batches of `size`."""
+def stacked(examples: Sequence[Any], size: int, more: Sequence[str] = ()) -> list[dict[str, np.ndarray]]:
+    """Join examples to batches of `size`: their raw, target and mask, and what else is named."""
     batches = []
     for first in range(0, len(examples), size):
         part = examples[first : first + size]
         batch = {"raw": np.stack([example.raw for example in part])}
-        for key in ("target", "mask"):
+        for key in ("target", "mask", *more):
             if getattr(part[0], key) is not None:
                 batch[key] = np.stack([getattr(example, key) for example in part])
         batches.append(batch)

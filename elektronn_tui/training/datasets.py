@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import DataError, ExperimentError
 
-from .arrays import check_file
+from .addresses import check_address, file_of
+from .checks import (
+    check_addresses,
+    check_box,
+    check_classes,
+    check_offsets,
+    check_places,
+    check_thickness,
+    check_triples,
+    check_volumes,
+    is_place,
+)
 from .settings import setting, settings
+from .targets import (
+    DEMO_TARGETS,
+    DISTANCES,
+    NEAREST,
+    SHARED,
+    TARGETS,
+    check_target,
+    make_target,
+)
 
 if TYPE_CHECKING:
-    from elektronn_tui.data import Pair, Source
+    from elektronn_tui.data import Pair, Selection, Source
 
 __all__ = ["DemoData", "VolumeData", "Volumes"]
 
 AXES = ("z", "y", "x")
-TARGETS = ("boundaries", "soft_boundaries", "affinities", "distances", "shapes", "labels")
-NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
-DISTANCES = ("signed", "unsigned", "vector")
-_OF_TARGETS = {
-    "offsets": "affinities",
-    "with_ids": "affinities",
-    "distance": "distances",
-    "distance_scale": "distances",
-    "shape_sigma": "shapes",
-}
-"""Settings that mean something for one target alone."""
-_SHARED = ("target", "thickness", *_OF_TARGETS, "valid_slices", "valid_axis")
-"""Settings that mean the same for the synthetic volume and for files."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +52,18 @@ class Volumes:
         What previews are made of; the first of `valid`, else of `train`, where it is None.
     ignore : sequence of int
         Target values that do not count, beside negative ones.
+    selection : Selection or None
+        What examples shall hold.
+    split : str
+        Which setting says what is held out, for messages.
     """
 
     train: Sequence[Pair]
     valid: Sequence[Pair] = ()
     preview: Pair | None = None
     ignore: Sequence[int] = ()
-
-
-def _volume_pairs(value: Any) -> str | None:
-    good = isinstance(value, (list, tuple)) and all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, (str, Path)) for part in pair)
-        for pair in value
-    )
-    return None if good else "a list of pairs such as [('raw.h5:raw', 'labels.h5:labels')]"
-
-
-def _offsets(value: Any) -> str | None:
-    good = isinstance(value, (list, tuple)) and all(
-        isinstance(offset, (list, tuple))
-        and len(offset) == 3
-        and any(offset)
-        and all(isinstance(n, int) for n in offset)
-        for offset in value
-    )
-    return None if good and value else "a list of (z, y, x) in whole voxels, not all 0, such as [(-1, 0, 0)]"
+    selection: Selection | None = None
+    split: str = ""
 
 
 @settings("data.")
@@ -86,13 +80,18 @@ class DemoData:
     target: str = setting(
         default="boundaries",
         type="choice",
-        choices=TARGETS,
+        choices=DEMO_TARGETS,
         help="what is learnt: boundaries between cells, hard or soft, affinities, distances to the boundary, local "
         "shape descriptors, or three volumes of classes (`tissue_classes`)",
     )
-    thickness: int = setting(default=2, type="int", minimum=1, help="of the membranes to be found, in voxels")
+    thickness: tuple[int, ...] = setting(
+        default=(2,),
+        type="ints",
+        check=check_thickness,
+        help="of the membranes to be found, in voxels; or three (z, y, x), 0 where faces across an axis don't count",
+    )
     offsets: Sequence[tuple[int, int, int]] = setting(
-        default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
+        default=NEAREST, type="object", check=check_offsets, help="of affinities, (z, y, x) in voxels, near or far"
     )
     with_ids: bool = setting(default=False, type="bool", help="cell ids as one more channel behind affinities")
     distance: str = setting(
@@ -121,7 +120,7 @@ class DemoData:
 
     def check_together(self) -> None:
         """Refuse what contradicts itself."""
-        _check_target(self)
+        check_target(self)
 
     def open(self) -> Volumes:
         """Make the volume, or take it from the cache.
@@ -131,15 +130,21 @@ class DemoData:
         DataError
             More is held out than there is.
         """
+        return _split([self.pair()], [], self)
+
+    def pair(self, **options: Any) -> Pair:
+        """Return the volume and what is learnt of it; `options` of `elektronn_tui.data.Pair`."""
         from elektronn_tui.data import ArraySource, Pair, demo_volume, tissue_classes
 
         volume = demo_volume(self.shape, seed=self.seed, anisotropic=self.anisotropic)
         raw = ArraySource(volume.raw, voxel_size=volume.voxel_size, name="demo:raw")
         labels = tissue_classes(volume) if self.target == "labels" else volume.ids
         name = "demo:classes" if self.target == "labels" else "demo:ids"
-        thickness = (0, self.thickness, self.thickness) if self.anisotropic else self.thickness
-        target = _target(ArraySource(labels, voxel_size=volume.voxel_size, name=name), self, thickness)
-        return _split([Pair(raw, target, name="demo")], [], self.valid_slices, self.valid_axis)
+        thickness = self.thickness
+        if self.anisotropic and len(thickness) == 1:
+            thickness = (0, *thickness * 2)
+        target = make_target(ArraySource(labels, voxel_size=volume.voxel_size, name=name), self, thickness)
+        return Pair(raw, target, name="demo", **options)
 
     def check_files(self) -> None:
         """There are none."""
@@ -157,15 +162,95 @@ class VolumeData:
         default=None, type="path", optional=True, help="HDF5, Zarr or N5 file with raw and labels"
     )
     raw_key: str = setting(default="raw", type="text", help="dataset of the raw image in `path`")
-    label_key: str = setting(default="labels", type="text", help="dataset of the labels or segment ids in `path`")
-    volumes: Sequence[tuple[str, str]] = setting(
-        default=(), type="object", check=_volume_pairs, help="pairs of addresses (raw, labels), FILE:KEY each"
+    label_key: str | None = setting(
+        default="labels",
+        type="text",
+        optional=True,
+        help="dataset of the labels or segment ids in `path`; none: images alone, as for autoencoders",
     )
-    valid_volumes: Sequence[tuple[str, str]] = setting(
+    volumes: Sequence[tuple[str, Any]] = setting(
         default=(),
         type="object",
-        check=_volume_pairs,
+        check=check_volumes,
+        help="pairs of addresses (raw, labels), FILE:KEY each; for labels may stand one class of the whole volume, or "
+        "None where there are none",
+    )
+    valid_volumes: Sequence[tuple[str, Any]] = setting(
+        default=(),
+        type="object",
+        check=check_volumes,
         help="the same for validation; sections are held out where it is empty",
+    )
+    valid_indices: tuple[int, ...] = setting(
+        default=(), type="ints", help="which of the volumes, counted from 0, are held out for validation instead"
+    )
+    valid_box: Any = setting(
+        default=None,
+        type="object",
+        check=check_box,
+        help="a box of each volume that is held out for validation instead of sections: ((z, y, x), (z, y, x)) in raw "
+        "voxels, the second behind the last",
+    )
+    preview: str | None = setting(
+        default=None, type="text", optional=True, help="address of another raw image, of which previews are made"
+    )
+    mask_key: str | None = setting(
+        default=None, type="text", optional=True, help="dataset in `path` that is 0 where labels don't count"
+    )
+    masks: Sequence[str] = setting(
+        default=(), type="object", check=check_addresses, help="the same for `volumes`, one address each"
+    )
+    weights: tuple[float, ...] | None = setting(
+        default=None,
+        type="floats",
+        minimum=0,
+        optional=True,
+        help="how often patches are drawn from each of the volumes; none: as often as they have labelled voxels",
+    )
+    target_offset: Any = setting(
+        default=None,
+        type="object",
+        check=check_places,
+        help="raw voxel (z, y, x) on which the first label lies, or a list with one for each of the volumes; none: by "
+        "offsets in the files, else in the middle",
+    )
+    balance: float = setting(
+        default=0.0,
+        type="float",
+        minimum=0,
+        maximum=1,
+        help="share of examples around a voxel of a class that is drawn first, so that rare classes are seen as often",
+    )
+    class_shares: tuple[float, ...] | None = setting(
+        default=None,
+        type="floats",
+        minimum=0,
+        optional=True,
+        help="how often each class is drawn for `balance`; none: all that occur equally often",
+    )
+    most_ignored: float = setting(
+        default=1.0, type="float", minimum=0, maximum=1, help="share of an example's labels that may not count"
+    )
+    labelled: Any = setting(
+        default_factory=dict,
+        type="object",
+        check=check_classes,
+        help="classes that were labelled, by the number of the volume: others don't count there",
+    )
+    absent: Any = setting(
+        default_factory=dict,
+        type="object",
+        check=check_classes,
+        help="classes that are known not to occur, by the number of the volume",
+    )
+    lazy_labels: bool = setting(
+        default=False, type="bool", help="read `labelled` and `absent` from the dataset ll_mask of each label file"
+    )
+    vectors: Sequence[tuple[int, int, int]] = setting(
+        default=(),
+        type="object",
+        check=check_triples,
+        help="channels of labels that are z, y, x of vectors, in triples: they turn with the patch",
     )
     target: str = setting(
         default="boundaries",
@@ -175,7 +260,7 @@ class VolumeData:
         "local shape descriptors, or the labels as they are (classes from 0)",
     )
     offsets: Sequence[tuple[int, int, int]] = setting(
-        default=NEAREST, type="object", check=_offsets, help="of affinities, (z, y, x) in voxels, near or far"
+        default=NEAREST, type="object", check=check_offsets, help="of affinities, (z, y, x) in voxels, near or far"
     )
     with_ids: bool = setting(default=False, type="bool", help="segment ids as one more channel behind affinities")
     distance: str = setting(
@@ -197,7 +282,12 @@ class VolumeData:
         unit="nm",
         help="of shape descriptors: how far they look; in voxels where the size of voxels isn't known",
     )
-    thickness: int = setting(default=2, type="int", minimum=1, help="of the boundaries in voxels")
+    thickness: tuple[int, ...] = setting(
+        default=(2,),
+        type="ints",
+        check=check_thickness,
+        help="of the boundaries in voxels; or three (z, y, x): 0 in z for thick sections, whose faces don't count then",
+    )
     background: str = setting(
         default="object",
         type="choice",
@@ -243,18 +333,64 @@ class VolumeData:
         """Refuse what contradicts itself."""
         if self.path is not None and self.volumes:
             raise ExperimentError("data: path and volumes are both given; use one of them")
-        if self.ignore and self.target != "labels":
-            raise ExperimentError(f"data.ignore: {self.target} have no label values to ignore; use background='ignore'")
         if self.valid_volumes and self._is_demo:
             raise ExperimentError("data: valid_volumes are given, but no path or volumes to train on")
-        _check_target(self)
+        if self.mask_key is not None and self.path is None:
+            raise ExperimentError("data.mask_key: it names a dataset in path, which isn't given; use masks=[...]")
+        if self.masks and not self.volumes:
+            raise ExperimentError("data.masks: they are for volumes=[...]; use mask_key for path")
+        count = len(self.volumes) or 1
+        several = f"{count} volume{'s' * (count > 1)}; give one"
+        if self.masks and len(self.masks) != count:
+            raise ExperimentError(f"data.masks: {len(self.masks)} for {several} for each")
+        if self.weights is not None and (len(self.weights) != count or not any(self.weights)):
+            raise ExperimentError(f"data.weights: {list(self.weights)} for {several} number for each, not all 0")
+        offset = self.target_offset
+        if offset is not None and not is_place(offset) and len(offset) != count:
+            raise ExperimentError(f"data.target_offset: {len(offset)} for {several} for each, or one for all")
+        for name in ("labelled", "absent"):
+            if any(index >= count for index in getattr(self, name)):
+                raise ExperimentError(
+                    f"data.{name}: {getattr(self, name)} for {count} volume{'s' * (count > 1)}, numbered from 0"
+                )
+            if getattr(self, name) and self.lazy_labels:
+                raise ExperimentError(f"data.{name}: lazy_labels reads it from files; use one of them")
+        self._check_split(count)
+        self._selection()
+        check_target(self)
 
-    def addresses(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def _check_split(self, count: int) -> None:
+        given = [name for name in ("valid_volumes", "valid_indices", "valid_box") if getattr(self, name)]
+        if len(given) > 1:
+            raise ExperimentError(f"data: {' and '.join(given)} are both given; use one of them")
+        bad = [index for index in self.valid_indices if index >= count]
+        if bad:
+            raise ExperimentError(f"data.valid_indices: there is no volume {bad[0]}; 0 to {count - 1} are given")
+        if self.valid_indices and len(set(self.valid_indices)) == count:
+            raise ExperimentError("data.valid_indices: all volumes are held out; leave some to train on")
+
+    def _selection(self) -> Selection | None:
+        from elektronn_tui.data import Selection
+
+        try:
+            selection = Selection(self.balance, self.class_shares, self.most_ignored)
+        except DataError as error:
+            raise ExperimentError(f"data: {error}") from error
+        return selection if selection.balance or selection.limited else None
+
+    def addresses(self) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
         """Return the addresses (raw, labels) for training and for validation."""
-        train = [(str(raw), str(labels)) for raw, labels in self.volumes]
+        train = [(str(raw), labels) for raw, labels in self.volumes]
         if self.path is not None:
-            train = [(f"{self.path}:{self.raw_key}", f"{self.path}:{self.label_key}")]
-        return train, [(str(raw), str(labels)) for raw, labels in self.valid_volumes]
+            labels = None if self.label_key is None else f"{self.path}:{self.label_key}"
+            train = [(f"{self.path}:{self.raw_key}", labels)]
+        return train, [(str(raw), labels) for raw, labels in self.valid_volumes]
+
+    def mask_addresses(self) -> list[str | None]:
+        """Return the address of each training volume's mask, or None."""
+        if self.path is not None:
+            return [None if self.mask_key is None else f"{self.path}:{self.mask_key}"]
+        return [str(mask) for mask in self.masks] or [None] * (len(self.volumes) or 1)
 
     def check_files(self) -> None:
         """Refuse what can be seen to fail without opening a file.
@@ -264,26 +400,16 @@ class VolumeData:
         ExperimentError
             No volume is given, or a file is missing.
         """
-        from elektronn_tui.data.knossos import is_knossos, knossos_path
-        from elektronn_tui.data.stores import is_store
-
+        if self.preview is not None:
+            check_address(self.preview, setting="data.preview")
         if self._is_demo:
             return
         train, valid = self.addresses()
         if not train:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
-        for address in (part for pair in train + valid for part in pair):
-            if is_store(address):
-                _check_store(address)
-            elif is_knossos(address):
-                if not knossos_path(address).exists():
-                    raise ExperimentError(
-                        f"data.volumes: there is no file or folder {knossos_path(address).absolute()}"
-                    )
-            elif self.path is not None and address.startswith(self.path):
-                check_file(self.path, "volume.h5")
-            else:
-                check_file(_file_of(address), "volume.h5", setting="data.volumes")
+        parts = [part for pair in train + valid for part in pair if isinstance(part, (str, Path))]
+        for address in [*parts, *(mask for mask in self.mask_addresses() if mask is not None)]:
+            check_address(str(address), self.path)
 
     def open(self) -> Volumes:
         """Open all volumes, or make the synthetic one.
@@ -295,24 +421,51 @@ class VolumeData:
         """
         if self._is_demo:
             assert self.demo_shape is not None
-            same = {name: getattr(self, name) for name in _SHARED}
+            same = {name: getattr(self, name) for name in SHARED}
             demo = DemoData(shape=self.demo_shape, seed=self.demo_seed, anisotropic=self.demo_anisotropic, **same)
-            return replace(demo.open(), ignore=self.ignore)
-        train, valid = self.addresses()
-        pairs = [self._pair(raw, labels) for raw, labels in train]
-        held_out = [self._pair(raw, labels) for raw, labels in valid]
-        return replace(_split(pairs, held_out, self.valid_slices, self.valid_axis), ignore=self.ignore)
+            pairs, held_out = [demo.pair(**self._options(0))], []
+        else:
+            train, valid = self.addresses()
+            masks = self.mask_addresses()
+            pairs = [
+                self._pair(raw, labels, mask, self._options(k, labels))
+                for k, ((raw, labels), mask) in enumerate(zip(train, masks, strict=True))
+            ]
+            held_out = [self._pair(raw, labels, None, self._options(None, labels)) for raw, labels in valid]
+        return _split(pairs, held_out, self)
 
     @property
     def _is_demo(self) -> bool:
         return self.demo_shape is not None and self.path is None and not self.volumes
 
-    def _pair(self, raw: str, labels: str) -> Pair:
-        from elektronn_tui.data import Pair
+    def _options(self, index: int | None, labels: Any = None) -> dict[str, Any]:
+        """Return what is said of one volume, by its number; of those for validation what is said of all."""
+        options: dict[str, Any] = {"vectors": self.vectors}
+        if self.target_offset is not None and (index is not None or is_place(self.target_offset)):
+            offset = self.target_offset
+            options["target_offset"] = offset if is_place(offset) else offset[index]
+        if index is not None:
+            options["weight"] = None if self.weights is None else self.weights[index]
+            options["labelled"] = self.labelled.get(index)
+            options["absent"] = self.absent.get(index, ())
+        if self.lazy_labels and isinstance(labels, (str, Path)):
+            from elektronn_tui.data import lazy_labels
+
+            options["labelled"], options["absent"] = lazy_labels(file_of(str(labels)))
+        return options
+
+    def _pair(self, raw: str, labels: Any, mask: str | None, options: dict[str, Any]) -> Pair:
+        from elektronn_tui.data import Pair, uniform_source
 
         in_memory: Any = "auto" if self.in_memory else False
-        target = _target(self._source(labels), self, self.thickness, self.background, in_memory)
-        return Pair(self._source(raw), target, in_memory=in_memory)
+        image = self._source(raw)
+        target: Source | None = None
+        if isinstance(labels, (str, Path)):
+            target = make_target(self._source(str(labels)), self, self.thickness, self.background, in_memory)
+        elif labels is not None:
+            target = uniform_source(labels, image)
+        marks = None if mask is None else self._source(mask)
+        return Pair(image, target, marks, in_memory=in_memory, **options)
 
     def _source(self, address: str) -> Source:
         from elektronn_tui.data import open_source
@@ -320,74 +473,31 @@ class VolumeData:
         return open_source(address, axes=self.axes, voxel_size=self.voxel_size)
 
 
-def _check_target(data: DemoData | VolumeData) -> None:
-    """Refuse settings of another target: they would be ignored."""
-    for field in fields(data):
-        target = _OF_TARGETS.get(field.name, data.target)
-        value = getattr(data, field.name)
-        given = tuple(map(tuple, value)) if field.name == "offsets" else value
-        if target != data.target and given != field.default:
-            raise ExperimentError(f"data.{field.name}: it is for target={target!r}, not for {data.target!r}")
+def _split(pairs: Sequence[Pair], held_out: Sequence[Pair], data: DemoData | VolumeData) -> Volumes:
+    """Hold out what the settings say."""
+    from elektronn_tui.data import Pair, split_box, split_region
 
-
-def _check_store(address: str) -> None:
-    """Refuse a folder of chunks that isn't there; what lies behind a URL is seen when it is opened."""
-    from elektronn_tui.data.stores import local_path
-
-    path = local_path(address)
-    if path is not None and not path.is_dir():
-        raise ExperimentError(f"data: there is no folder {path.absolute()}, the store of {address}")
-
-
-def _file_of(address: str) -> str:
-    """Return the file of ``FILE:KEY``: a colon counts only behind the file's suffix."""
-    for suffix in (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff"):
-        before, colon, _ = address.partition(suffix + ":")
-        if colon:
-            return before + suffix
-    return address
-
-
-def _target(
-    labels: Source,
-    data: DemoData | VolumeData,
-    thickness: int | tuple[int, int, int],
-    background: Any = "object",
-    in_memory: Any = "auto",
-) -> Source:
-    """Return what is learnt of labels or ids."""
-    from elektronn_tui.data import (
-        AffinitySource,
-        BoundarySource,
-        DistanceSource,
-        ShapeDescriptorSource,
-        SoftBoundarySource,
-    )
-
-    what: dict[str, Any] = {"background": background}
-    match data.target:
-        case "boundaries":
-            return BoundarySource(labels, thickness, **what)
-        case "soft_boundaries":
-            return SoftBoundarySource(labels, thickness, **what)
-        case "labels":
-            return labels
-    what["in_memory"] = in_memory
-    if data.target == "affinities":
-        return AffinitySource(labels, data.offsets, with_ids=data.with_ids, **what)
-    if data.target == "shapes":
-        return ShapeDescriptorSource(labels, data.shape_sigma, **what)
-    kind: Any = data.distance
-    return DistanceSource(labels, data.distance_scale, kind=kind, thickness=thickness, **what)
-
-
-def _split(train: Sequence[Pair], valid: Sequence[Pair], slices: int, axis: str) -> Volumes:
-    from elektronn_tui.data import split_region
-
-    if valid or not slices:
-        return Volumes(tuple(train), tuple(valid))
-    try:
-        parts = [split_region(pair, axis, last=slices) for pair in train]
-    except DataError as error:
-        raise DataError(f"data.valid_slices: {error}") from error
-    return Volumes(tuple(part[0] for part in parts), tuple(part[1] for part in parts))
+    train, valid, split = list(pairs), list(held_out), ""
+    what: dict[str, Any] = {}
+    box = None
+    if isinstance(data, VolumeData):
+        what = {"ignore": data.ignore, "selection": data._selection()}
+        if data.preview is not None:
+            what["preview"] = Pair(data._source(data.preview), in_memory="auto" if data.in_memory else False)
+        box = data.valid_box
+        if data.valid_indices:
+            split = f"data.valid_indices={list(data.valid_indices)}"
+            valid = [pair for k, pair in enumerate(train) if k in data.valid_indices]
+            train = [pair for k, pair in enumerate(train) if k not in data.valid_indices]
+    if not valid and (box is not None or data.valid_slices):
+        split = f"data.valid_slices={data.valid_slices}" if box is None else f"data.valid_box={box}"
+        try:
+            if box is None:
+                parts = [split_region(pair, data.valid_axis, last=data.valid_slices) for pair in train]
+                train, valid = [part[0] for part in parts], [part[1] for part in parts]
+            else:
+                around = [split_box(pair, box) for pair in train]
+                train, valid = [part for parts, _ in around for part in parts], [part for _, part in around]
+        except DataError as error:
+            raise DataError(f"{split.partition('=')[0]}: {error}") from error
+    return Volumes(tuple(train), tuple(valid), split=split, **what)

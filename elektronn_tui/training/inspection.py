@@ -227,7 +227,7 @@ def _network(examples: Patches | ArrayExamples, batch: Batch) -> dict[str, tuple
     if not isinstance(examples, Patches):
         return {name: array.shape for name, array in batch.items()}
     shapes = dataclasses.asdict(examples.geometry)
-    return {name.removesuffix("_shape"): shape for name, shape in shapes.items()}
+    return {name.removesuffix("_shape"): shape for name, shape in shapes.items() if name != "at_centre"}
 
 
 def _from_disk(data: Any) -> Any:

@@ -145,7 +145,7 @@ def _ints(name: str, spec: _Spec, value: Any, text: bool) -> tuple[int, ...]:
             if not text:
                 raise ValueError
             value = [int(part) for part in value.strip("()[] ").replace("x", ",").split(",")]
-        found = tuple(value)
+        found = (value,) if isinstance(value, int) else tuple(value)
         if not all(isinstance(part, int) or getattr(part, "dtype", None) is not None for part in found):
             raise ValueError
         numbers = tuple(int(part) for part in found)

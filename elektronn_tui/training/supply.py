@@ -120,10 +120,19 @@ def _from_volumes(volumes: Volumes, opening: Opening) -> Supply:
     scaling = _given_scaling(opening)
     if scaling is None and experiment.scaling == "measured":
         scaling = Scaling.measured(volumes.train)
-    slices = getattr(experiment.data, "valid_slices", 0)
-    held_out = f" (data.valid_slices={slices})" if slices else ""
+    lazy = _class_masks(volumes, model)
+    _check_vectors(volumes, experiment)
+    held_out = f" ({volumes.split})" if volumes.split else ""
     with _named(f"training{held_out}"):
-        patches = Patches(volumes.train, geometry, seed=experiment.seed, scaling=scaling, **what)
+        patches = Patches(
+            volumes.train,
+            geometry,
+            seed=experiment.seed,
+            scaling=scaling,
+            selection=volumes.selection,
+            class_masks=bool(lazy),
+            **what,
+        )
     patches.warm_up()
     validation: list[dict[str, np.ndarray]] = []
     if volumes.valid:
@@ -131,7 +140,7 @@ def _from_volumes(volumes: Volumes, opening: Opening) -> Supply:
             examples = validation_examples(
                 volumes.valid, geometry, patches.scaling, experiment.validate_patches, **what
             )
-        validation = stacked(examples, experiment.batch_size)
+        validation = stacked(examples, experiment.batch_size, lazy)
     augmentation = AugmentSettings(**augmentation_arguments(experiment, _anisotropy(volumes)))
     preview = _volume_preview(volumes, geometry, patches.scaling, opening)
     if isinstance(preview, str):
@@ -181,6 +190,31 @@ def _check_target_channels(volumes: Volumes, model: Model) -> None:
             f"model: its target {model.target_node.name} {model.target_node.shape.text} takes {wanted} features, but "
             f"{target.name} has {target.channels}; override_f={target.channels} would fit"
         )
+
+
+def _class_masks(volumes: Volumes, model: Model) -> tuple[str, ...]:
+    """Return the inputs by which a model is told which classes are labelled, or refuse data that need them."""
+    names = ("mask_class_labeled", "mask_class_not_present")
+    there = tuple(name for name in names if name in model)
+    classes = Classes.of(model)
+    for pair in (*volumes.train, *volumes.valid):
+        for name, given in zip(names, (pair.labelled is not None, bool(pair.absent)), strict=True):
+            if given and name not in there:
+                features = classes.n_class * classes.n_indep if classes else "n"
+                raise ExperimentError(
+                    f"model: {pair.name} says which classes are {'labelled' if name == names[0] else 'absent'}, but "
+                    f"the network can't be told: give its loss {name}=Input((None, {features}), 'b,f', name={name!r})"
+                )
+    if there and classes is None:
+        raise ExperimentError(f"model: its input {there[0]} is for a prediction of classes")
+    return there
+
+
+def _check_vectors(volumes: Volumes, experiment: Experiment) -> None:
+    if experiment.warp_args is not None and experiment.warp_args.perspective:
+        for pair in volumes.train:
+            if pair.vectors:
+                raise ExperimentError(f"warp_args: the vectors of {pair.name} can't follow a perspective; set it to 0")
 
 
 def _anisotropy(volumes: Volumes) -> float:

@@ -55,7 +55,7 @@ experiment = Experiment(
     name="neuro3d",
     model=create_model,
     # Sections of 50 nm, as in the data that the network was made for, until there are some of your own.
-    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, valid_slices=18),
+    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, thickness=(0, 2, 2), valid_slices=18),
     # Filters of thousands of weights: at ten times the rate, as in ELEKTRONN2, all units were 0 after ten steps.
     optimiser=Optimiser("AdamW", lr=5e-5, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},

@@ -59,7 +59,7 @@ experiment = Experiment(
     name="unet3d_lite",
     model=create_model,
     # Sections of 50 nm, as in the data that the network was made for, until there are some of your own.
-    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, valid_slices=18),
+    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, thickness=(0, 2, 2), valid_slices=18),
     optimiser=Optimiser("AdamW", lr=2e-4, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.995, every=1000)},
     steps=1_000_000,

@@ -60,7 +60,7 @@ experiment = Experiment(
     name="unet3d_litelite",
     model=create_model,
     # Sections of 50 nm, as in the data that the network was made for, until there are some of your own.
-    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, valid_slices=18),
+    data=VolumeData(demo_shape=(44, 240, 240), demo_anisotropic=True, thickness=(0, 2, 2), valid_slices=18),
     optimiser=Optimiser("AdamW", lr=1.2e-3, weight_decay=5e-5),
     schedules={"lr": StepDecay(0.99, every=1000)},
     steps=150_000,

@@ -28,6 +28,14 @@ def test_each_channel_is_the_volume_shifted(offsets: list) -> None:
             np.testing.assert_array_equal(channel, shifted(known, offset)[box])
 
 
+def test_unsigned_classes_have_no_minus_one_either() -> None:
+    labels = (LABELS + 1).astype(np.uint8)
+    source = NeighbourSource(labels, [(0, 0, 0), (0, 0, 1)], ignore=(0,))
+    whole = source.read((0, 0, 0), LABELS.shape)
+    np.testing.assert_array_equal(whole[0], np.where(LABELS < 0, -1, LABELS + 1))
+    assert (whole[1, :, :, 0] == -1).all()
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_neighbours_are_those_of_the_warped_patch(stride: int) -> None:
     geometry = Geometry(

@@ -147,7 +147,10 @@ def test_offsets_that_make_no_sense(offsets):
 
 @pytest.mark.parametrize("kind", [DemoData, VolumeData])
 def test_edges_are_refused_where_none_are_learnt(kind):
-    with pytest.raises(ExperimentError, match=r"data\.offsets: it is for target='affinities', not for 'boundaries'"):
+    with pytest.raises(
+        ExperimentError,
+        match=r"data\.offsets: it is for target='affinities' or target='neighbours', not for 'boundaries'",
+    ):
         kind(offsets=[(0, 0, -5)])
     with pytest.raises(ExperimentError, match=r"data\.with_ids: it is for target='affinities', not for 'labels'"):
         kind(target="labels", with_ids=True)

@@ -1,0 +1,57 @@
+"""Whether the files behind the addresses of volumes are there."""
+
+from __future__ import annotations
+
+from elektronn_tui.errors import ExperimentError
+
+from .arrays import check_file
+
+__all__ = ["check_address", "file_of"]
+
+
+def check_address(address: str, path: str | None = None, setting: str = "data.volumes") -> None:
+    """Refuse the address of a volume where there is no file or folder.
+
+    Parameters
+    ----------
+    address : str
+        As for `elektronn_tui.data.open_source`.
+    path : str, optional
+        The setting ``data.path``: what lies in this file is told of that setting.
+    setting : str
+        Where else the address comes from.
+
+    Raises
+    ------
+    ExperimentError
+    """
+    from elektronn_tui.data.knossos import is_knossos, knossos_path
+    from elektronn_tui.data.stores import is_store
+
+    if is_store(address):
+        _check_store(address)
+    elif is_knossos(address):
+        if not knossos_path(address).exists():
+            raise ExperimentError(f"{setting}: there is no file or folder {knossos_path(address).absolute()}")
+    elif path is not None and address.startswith(path):
+        check_file(path, "volume.h5")
+    else:
+        check_file(file_of(address), "volume.h5", setting=setting)
+
+
+def _check_store(address: str) -> None:
+    """Refuse a folder of chunks that isn't there; what lies behind a URL is seen when it is opened."""
+    from elektronn_tui.data.stores import local_path
+
+    path = local_path(address)
+    if path is not None and not path.is_dir():
+        raise ExperimentError(f"data: there is no folder {path.absolute()}, the store of {address}")
+
+
+def file_of(address: str) -> str:
+    """Return the file of ``FILE:KEY``: a colon counts only behind the file's suffix."""
+    for suffix in (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff"):
+        before, colon, _ = address.partition(suffix + ":")
+        if colon:
+            return before + suffix
+    return address
