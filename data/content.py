@@ -199,7 +199,7 @@ class ContentMap:
 
 
 class Selector:
-    """Draws the pair of an example, and a voxel that it shall hold.
+    """Draws the pair of an example, and the class that it shall hold.
 
     Parameters
     ----------
@@ -248,13 +248,12 @@ class Selector:
         if selection.balance:
             self._classes = np.cumsum(self._shares(totals[:, :-1][weights > 0].sum(0), pairs[0]))
 
-    def choose(self, rng: np.random.Generator) -> tuple[int, Vec3] | None:
-        """Return a pair and a raw voxel (z, y, x) of it that an example shall hold; None: it may lie anywhere."""
+    def choose(self, rng: np.random.Generator) -> tuple[int, int] | None:
+        """Return a pair and a class, see `ContentMap.draw`, that an example shall hold; None: it may be any."""
         if not rng.random() < self.selection.balance:
             return None
         feature = _pick(self._classes, rng.random())
-        pair = _pick(self._pairs[:, feature], rng.random())
-        return pair, self.maps[pair].draw(rng, feature)
+        return _pick(self._pairs[:, feature], rng.random()), feature
 
     def _shares(self, totals: npt.NDArray[np.int64], pair: Pair) -> npt.NDArray[np.float64]:
         given = self.selection.class_shares

@@ -25,7 +25,7 @@ from .reading import Reader
 from .sampling import Scratch, warm_up
 from .scaling import Scaling
 from .sources import Vec3
-from .warp import Warp, place, positions, translated
+from .warp import Warp, place, positions, target_matrix, translated
 
 __all__ = ["Example", "Patches"]
 
@@ -35,6 +35,8 @@ _PAIR, _WARP, _POSITION, _GREY, _CONTENT = range(5)
 _TRIES = 24
 _ANYWHERE = 4
 _KNOWN_PLACES = 256
+# Voxels of a class that are tried until one of them is in the target.
+_ANCHORS = 8
 
 
 @dataclass(frozen=True)
@@ -215,15 +217,15 @@ class Patches:
         entropy = (self.seed, i)
         pair_rng, warp_rng, position_rng = (stream(entropy, number) for number in (_PAIR, _WARP, _POSITION))
         index = min(int(np.searchsorted(self._shares, pair_rng.random(), side="right")), len(self.pairs) - 1)
-        anchor = None
+        feature = None
         if self._selector is not None:
-            index, anchor = self._selector.choose(stream(entropy, _CONTENT)) or (index, None)
+            index, feature = self._selector.choose(stream(entropy, _CONTENT)) or (index, None)
         pair = self.pairs[index]
         warped = warp_rng.random() < settings.warp
         linear = self._draw(pair, settings.warp_args, warp_rng if warped else None)
-        position = self._place(pair, linear, position_rng, anchor)
+        position = self._place(index, feature, linear, position_rng)
         if self._most_ignored < 1 and target is not None and not pair.absent:
-            linear, position = self._read_accepted(index, linear, position, position_rng, anchor, target, mask)
+            linear, position = self._read_accepted(index, feature, linear, position, position_rng, target, mask)
             target = None  # is filled
         matrix = translated(linear, position)
         self.reader.read(pair, matrix, raw, target, mask, self._scratch())
@@ -254,43 +256,55 @@ class Patches:
         return fits
 
     def _place(
-        self, pair: Pair, matrix: npt.NDArray[np.float64], rng: np.random.Generator, anchor: Vec3 | None = None
+        self, index: int, feature: int | None, matrix: npt.NDArray[np.float64], rng: np.random.Generator
     ) -> Vec3:
-        """Draw a translation, such that the raw voxel `anchor` is one of the target's if there is one."""
+        """Draw a translation, anywhere or such that the target holds a voxel of a class, see `ContentMap.draw`."""
+        if feature is not None:
+            return self._place_around(index, feature, matrix, rng)
+        pair = self.pairs[index]
         size, region = _within_context(pair)
-        lo = pair.context[0]
         try:
-            if anchor is None:
-                z, y, x = place(matrix, self.geometry, size, rng, region)
-            else:
-                first, last = positions(matrix, self.geometry, size, region)
-                voxel = (
-                    np.array(self.geometry.offsets) + rng.integers(self.geometry.target_shape) * self.geometry.strides
-                )
-                at = matrix @ (*voxel, 1.0)
-                z, y, x = np.clip(np.rint(np.subtract(anchor, lo) - at[:3] / at[3]).astype(int), first, last)
+            z, y, x = place(matrix, self.geometry, size, rng, region)
         except DataError as error:
             raise DataError(f"pair {pair.name}: {error}") from error
+        lo = pair.context[0]
         return int(z) + lo[0], int(y) + lo[1], int(x) + lo[2]
+
+    def _place_around(
+        self, index: int, feature: int, matrix: npt.NDArray[np.float64], rng: np.random.Generator
+    ) -> Vec3:
+        assert self._selector is not None
+        pair, geometry = self.pairs[index], self.geometry
+        size, region = _within_context(pair)
+        first, last = np.add(positions(matrix, geometry, size, region), pair.context[0])
+        of_target = target_matrix(matrix, geometry)
+        for _ in range(_ANCHORS):
+            voxel = self._selector.maps[index].draw(rng, feature)
+            at = of_target @ (*rng.integers(geometry.target_shape), 1.0)
+            position = np.clip(np.rint(voxel - at[:3] / at[3]).astype(np.int64), first, last)
+            # At the rim of a volume there are voxels that a turned patch can't hold.
+            inside = np.linalg.inv(translated(of_target, position)) @ (*voxel, 1.0)
+            inside = inside[:3] / inside[3]
+            if (inside > -0.5).all() and (inside < np.subtract(geometry.target_shape, 0.5)).all():
+                break
+        z, y, x = position.tolist()
+        return z, y, x
 
     def _read_accepted(
         self,
         index: int,
+        feature: int | None,
         linear: npt.NDArray[np.float64],
         position: Vec3,
         rng: np.random.Generator,
-        anchor: Vec3 | None,
         target: npt.NDArray[Any],
         mask: npt.NDArray[np.bool_] | None,
     ) -> tuple[npt.NDArray[np.float64], Vec3]:
         """Return where enough of an example counts, its target being read: as drawn, or un-warped at a known place."""
-        assert self._selector is not None
         pair = self.pairs[index]
         for k in range(_TRIES):
             if k:
-                if k >= _ANYWHERE:
-                    anchor = self._selector.maps[index].draw(rng)
-                position = self._place(pair, linear, rng, anchor)
+                position = self._place(index, feature if k < _ANYWHERE else -1, linear, rng)
             if self._counts_enough(pair, translated(linear, position), target, mask):
                 return linear, position
             self.reader.counters.mine().rejected += 1
@@ -310,7 +324,6 @@ class Patches:
 
     def _known_places(self, index: int) -> list[Vec3]:
         """Return places of un-warped patches of which enough counts."""
-        assert self._selector is not None
         pair, rng = self.pairs[index], stream((self.seed, 2**32 + index), _CONTENT)
         _, target, mask = self.reader.empty(1)
         assert target is not None
@@ -318,7 +331,7 @@ class Patches:
         best = 0.0
         for _ in range(8 * _KNOWN_PLACES):
             matrix = np.eye(4)
-            position = self._place(pair, matrix, rng, self._selector.maps[index].draw(rng))
+            position = self._place_around(index, -1, matrix, rng)
             one = None if mask is None else mask[0]
             if self._counts_enough(pair, translated(matrix, position), target[0], one):
                 found.append(position)

@@ -185,6 +185,25 @@ def test_masks_and_limits_reach_the_loss(volume, make_session, make_experiment):
         )
 
 
+@pytest.mark.parametrize("ignored", ["mask", "value", "negative"])
+def test_what_is_ignored_never_enters_the_loss(volume, make_session, make_experiment, ignored):
+    """Two runs whose labels differ in what doesn't count alone are the same, weight by weight."""
+    hidden = np.zeros(SHAPE, bool)
+    hidden[:, :, :20] = True
+    losses = []
+    for k, other in enumerate({"mask": (0, 1), "value": (5, 6), "negative": (-1, -7)}[ignored]):
+        with h5py.File(volume, "r") as file:
+            classes = np.where(hidden, other, file["classes"][:].astype(np.int64))
+        path = volume.with_name(f"{ignored}{k}.h5")
+        with h5py.File(path, "w") as file, h5py.File(volume, "r") as whole:
+            file["raw"], file["classes"], file["known"] = whole["raw"][:], classes, (~hidden).astype(np.uint8)
+        more = {"mask": {"mask_key": "known"}, "value": {"ignore": (5, 6)}, "negative": {}}[ignored]
+        session = make_session(f"run{k}")
+        build(make_experiment(data=labelled(path, **more), model=small(), steps=4, warp=1.0), session).run()
+        losses.append([session.metrics["loss"][step] for step in range(1, 5)])
+    assert losses[0] == losses[1]
+
+
 def test_a_preview_of_another_volume(volume, make_session, make_experiment, tmp_path):
     other = tmp_path / "other.npy"
     np.save(other, np.full((6, 30, 30), 77, np.uint8))
