@@ -24,17 +24,17 @@ def check_volumes(value: Any) -> str | None:
     def good(pair: Any) -> bool:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], (str, Path)):
             return False
-        return pair[1] is None or isinstance(pair[1], (str, Path)) or _is_class(pair[1])
+        return pair[1] is None or isinstance(pair[1], (str, Path)) or _is_label(pair[1])
 
     if isinstance(value, (list, tuple)) and all(good(pair) for pair in value):
         return None
-    return "a list of pairs such as [('raw.h5:raw', 'labels.h5:labels')]; a class (or None) may stand for labels"
+    return "a list of pairs such as [('raw.h5:raw', 'labels.h5:labels')]; one number or None may stand for labels"
 
 
-def _is_class(value: Any) -> bool:
-    """Tell whether what stands for labels is one class for the whole volume, or several of several channels."""
+def _is_label(value: Any) -> bool:
+    """Tell whether what stands for labels is a number for the whole volume, or one for each channel."""
     channels = value if isinstance(value, (list, tuple)) and value else [value]
-    return all(isinstance(one, int) and not isinstance(one, bool) for one in channels)
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in channels)
 
 
 def check_addresses(value: Any) -> str | None:

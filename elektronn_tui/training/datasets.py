@@ -172,8 +172,8 @@ class VolumeData:
         default=(),
         type="object",
         check=check_volumes,
-        help="pairs of addresses (raw, labels), FILE:KEY each; for labels may stand one class of the whole volume, or "
-        "None where there are none",
+        help="pairs of addresses (raw, labels), FILE:KEY each; for labels may stand one class or number of the whole "
+        "volume, or None where there are none",
     )
     valid_volumes: Sequence[tuple[str, Any]] = setting(
         default=(),

@@ -91,6 +91,15 @@ def test_voxels_of_a_class_are_drawn_equally_often_whatever_the_blocks(monkeypat
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 1000, 0.2, atol=0.04)
 
 
+def test_of_huge_volumes_every_other_layer_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.ones((40, 40, 40), np.uint8)
+    monkeypatch.setattr(content, "_MOST_VOXELS", labels.size // 2)
+    found = ContentMap(Pair(raw(40, 40, 40), labels), Geometry((1, 1, 1), (1, 1, 1)), 2)
+    assert found.totals.tolist() == [0, 24 * 40 * 40, 24 * 40 * 40]
+    rng = np.random.default_rng(0)
+    assert {found.draw(rng, 1)[0] // 8 for _ in range(50)} == {0, 2, 4}
+
+
 @pytest.mark.parametrize("how", [PLAIN, WARPED])
 @pytest.mark.parametrize("offset", [None, (3, 5, 7)])
 def test_rare_classes_are_held_as_often_as_asked_for(how: AugmentSettings, offset: tuple | None) -> None:

@@ -54,7 +54,7 @@ def small(outputs=2, lazy=(), shape=(1, 1, 3, 15, 15), target_f=1):
 
 
 def scalar(kind="class"):
-    """Return a function that makes a network that says one thing of a whole patch."""
+    """Return a function that makes a network that says one thing of a whole patch: a class or two numbers."""
 
     def model():
         from elektronn_tui.models import (
@@ -66,10 +66,15 @@ def scalar(kind="class"):
             MultinoulliNLL,
             Perceptron,
             Softmax,
+            SquaredLoss,
         )
 
         raw = Input((2, 1, 4, 12, 12), "b,f,z,y,x", name="raw")
         out = Perceptron(Conv(raw, 3, (1, 3, 3), (2, 2, 2)), 2, activation_func="lin", flatten=True)
+        if kind == "numbers":
+            target = Input_like(out, name="target")
+            loss = AggregateLoss([SquaredLoss(out, target)], name="loss")
+            return Model(input_node=raw, target_node=target, loss_node=loss, prediction_node=out)
         probs = Softmax(out, name="probs")
         target = Input_like(probs, override_f=1, dtype="int64", name="target")
         loss = AggregateLoss([MultinoulliNLL(probs, target, target_is_sparse=True, name="nll")], name="loss")
@@ -142,7 +147,7 @@ def test_masks_weights_and_offsets_of_volumes(volume):
         ({"vectors": [(0, 1)]}, "it must be a list of triples of channels"),
         ({"vectors": [(0, 1, 2)]}, "data.vectors: it is for target='labels', not for 'boundaries'"),
         ({"volumes": [("a.h5:raw",)]}, "it must be a list of pairs"),
-        ({"volumes": [("a.h5:raw", 0.5)]}, "it must be a list of pairs"),
+        ({"volumes": [("a.h5:raw", True)]}, "it must be a list of pairs"),
     ],
 )
 def test_settings_that_make_no_sense(wrong, message):
@@ -307,7 +312,7 @@ def test_one_class_for_a_whole_patch_or_volume(volume, make_session, make_experi
     data.check_files()
     trainer = trained(make_experiment, make_session, data, scalar(), name="volumes", batch_size=2)
     assert set(np.unique(trainer.batch["target"])) <= {0, 1}
-    with pytest.raises(DataError, match=r"class 7 of .*raw.*: with 2 classes labels are 0 to 1"):
+    with pytest.raises(DataError, match=r"7 for all of .*raw.*: with 2 classes labels are 0 to 1"):
         trained(
             make_experiment,
             make_session,
