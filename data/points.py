@@ -145,10 +145,10 @@ class GrowingPoints:
         if type(query) is not np.ndarray or query.dtype is not _FLOAT64 or query.ndim != 1:
             place = self._converted(query)
         if place.ndim == 1:
-            distance, index = kernels.nearest(place, self._tree)
-            if index < 0:
-                raise self._refusal(index, f"query {query!r}")
-            return distance, index
+            found: tuple[float, int] = kernels.nearest(place, self._tree)
+            if found[1] < 0:
+                raise self._refusal(found[1], f"query {query!r}")
+            return found
         if not self._size:
             raise self._refusal(kernels.NO_POINTS, "query")
         distances, indices = self.neighbours(place, 1)

@@ -61,8 +61,9 @@ class Rebuilt:
 def block(contender: Any, points: np.ndarray, queries: np.ndarray) -> tuple[float, list[tuple[float, int]]]:
     """Return CPU seconds of so many steps, and what was found."""
     found = []
+    steps = list(zip(points, queries, strict=True))
     begin = time.thread_time()
-    for point, query in zip(points, queries, strict=True):
+    for point, query in steps:
         contender.append(point)
         found.append(contender.nearest(query))
     return time.thread_time() - begin, found
