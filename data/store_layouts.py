@@ -79,7 +79,13 @@ class Folder:
         """Return the JSON object of a file, or None where there is no such file."""
         import tensorstore
 
-        found = tensorstore.KvStore.open(self.json, context=self._context).result().read(key).result()
+        try:
+            found = tensorstore.KvStore.open(self.json, context=self._context).result().read(key).result()
+        except ValueError as error:
+            # A bucket that may not be listed says this of what isn't there.
+            if str(error).startswith("PERMISSION_DENIED") and self.path is None:
+                return None
+            raise
         if found.state != "value":
             return None
         try:
@@ -145,6 +151,8 @@ def find_layout(folder: Folder, wanted: str | None, level: int | None) -> Layout
                 return layout
     inside = folder.listing()
     hint = f" It holds the folders {', '.join(inside[:12])}." if inside else ""
+    if folder.path is None:
+        hint = " Or you may not read them."
     kind = wanted or "Zarr, N5 or Precomputed"
     raise DataError(f"{folder.name}: no metadata of {kind} are there ({', '.join(_METADATA)}).{hint}")
 
