@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from .memory import MemorySource, remember
     from .neighbours import NEIGHBOURS, NeighbourSource
+    from .npz import NpzSource
     from .pairs import Pair
     from .patches import Example, Patches
     from .points import GrowingPoints
@@ -60,10 +61,12 @@ if TYPE_CHECKING:
     from .segmentation_search import SegmentationSearch, search_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
     from .shape_descriptors import ShapeDescriptorSource, local_shape_descriptors
+    from .slices import SlicesSource
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
     from .splits import split_box, split_region
     from .stores import StoreSource
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
+    from .tiff import TiffSource
     from .uniform import uniform_source
     from .validation import validation_examples
     from .warp import Warp
@@ -101,6 +104,7 @@ __all__ = [
     "Missing",
     "NeighbourSource",
     "Noise",
+    "NpzSource",
     "Pair",
     "Patches",
     "PrefetchStats",
@@ -110,10 +114,12 @@ __all__ = [
     "SegmentationSearch",
     "Selection",
     "ShapeDescriptorSource",
+    "SlicesSource",
     "SoftBoundarySource",
     "Source",
     "SourceStats",
     "StoreSource",
+    "TiffSource",
     "ValueSummary",
     "Warp",
     "affgraph_to_seg",
@@ -195,6 +201,7 @@ _MODULES = {
     ),
     "memory": ("MemorySource", "remember"),
     "neighbours": ("NEIGHBOURS", "NeighbourSource"),
+    "npz": ("NpzSource",),
     "pairs": ("Pair",),
     "patches": ("Example", "Patches"),
     "points": ("GrowingPoints",),
@@ -212,6 +219,8 @@ _MODULES = {
     "segmentation_search": ("SegmentationSearch", "search_segmentation"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),
+    "slices": ("SlicesSource",),
+    "tiff": ("TiffSource",),
     "sources": ("ArraySource", "CroppedSource", "Source", "as_source", "open_source"),
     "summaries": ("LabelSummary", "ValueSummary", "summarise_labels", "summarise_values"),
     "splits": ("split_box", "split_region"),

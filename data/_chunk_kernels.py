@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
 from ._compiled import compiled, intrinsic
 
-__all__ = ["fletcher32", "gather", "lzf", "unshuffle"]
+__all__ = ["fletcher32", "gather", "lzf", "lzw", "unshuffle"]
 
 
 @intrinsic
@@ -120,3 +121,54 @@ def fletcher32(data: Any) -> int:
         second += first
         second = (second & 0xFFFF) + (second >> 16)
     return (second << 16) | first
+
+
+@compiled
+def lzw(stored: Any, out: Any) -> int:
+    """Decode LZW of TIFF 6.0, section 13; uint8 each. Return the number of bytes, -1 where it is no such data."""
+    prefix, suffix, length = np.empty(4096, np.int32), np.empty(4096, np.uint8), np.empty(4096, np.int32)
+    for i in range(256):
+        prefix[i], suffix[i], length[i] = -1, i, 1
+    width, following, before = 9, 258, -1
+    bits = held = o = 0
+    for i in range(stored.size):
+        bits = ((bits << 8) | int(stored[i])) & 0xFFFFFF
+        held += 8
+        if held < width:
+            continue
+        held -= width
+        code = (bits >> held) & ((1 << width) - 1)
+        if code == 257:
+            break
+        if code == 256:
+            width, following, before = 9, 258, -1
+            continue
+        if before < 0:
+            if code > 255:
+                return -1
+            first = code
+        else:
+            if code > following or (code >= 256 and code < 258):
+                return -1
+            # A code that is not in the table yet is the last string and its own first byte.
+            first = code if code < following else before
+            while prefix[first] >= 0:
+                first = prefix[first]
+            if following < 4096:
+                prefix[following], suffix[following], length[following] = before, first, length[before] + 1
+                following += 1
+            elif code == 4096:
+                return -1
+        end = o + length[code]
+        if end > out.size:
+            return -1
+        o, at = end, code
+        while at >= 0:
+            end -= 1
+            out[end] = suffix[at]
+            at = prefix[at]
+        before = code
+        # One code early, as Aldus had it.
+        if following >= (1 << width) - 1 and width < 12:
+            width += 1
+    return o

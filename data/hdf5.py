@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,10 @@ import numpy as np
 
 from elektronn_tui.errors import DataError, did_you_mean
 
-from .chunks import CACHE_BYTES, CacheStats, ChunkCache, ChunkedArray, PlacedFile
+from .chunks import CACHE_BYTES, ChunkCache, PlacedFile
+from .files import FileSource, Opened
 from .hdf5_chunks import HDF5Chunks
-from .sources import Axes, Vec3, checked_box, missing_file, native_dtype, triple
+from .sources import Axes, missing_file, native_dtype
 
 __all__ = ["HDF5Source"]
 
@@ -24,21 +23,7 @@ _VOXEL_SIZE = {"voxel_size_nm_zyx": 1.0, "resolution": 1.0, "voxel_size": 1.0, "
 _OFFSET = {"offset_nm_zyx": 1.0, "offset": 1.0}
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """An open dataset and what does not change while it is open."""
-
-    file: Any
-    placed: PlacedFile
-    array: ChunkedArray
-    process: int
-    axes: Axes
-    dtype: np.dtype[Any]
-    voxel_size: tuple[float, float, float] | None
-    offset: tuple[float, float, float] | None
-
-
-class HDF5Source:
+class HDF5Source(FileSource):
     """A dataset of an HDF5 file, opened at first use and read in its native dtype.
 
     Only the chunks that a box touches are read, whatever their compression, and decoded ones are kept within a budget
@@ -79,86 +64,9 @@ class HDF5Source:
         offset: Sequence[float] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.path = Path(path).expanduser()
-        self.key = key
-        self._cache_bytes = cache_bytes
-        self._axes = axes
-        self._voxel_size = triple(voxel_size, "voxel_size", self.name, positive=True)
-        self._offset = triple(offset, "offset", self.name)
-        self._lock = threading.Lock()
-        self._state: _Opened | None = None
-        self._first: tuple[Any, ...] | None = None
+        super().__init__(path, key, axes=axes, voxel_size=voxel_size, offset=offset, cache_bytes=cache_bytes)
 
-    @property
-    def name(self) -> str:
-        """``file:key``."""
-        return f"{self.path}:{self.key}" if self.key else str(self.path)
-
-    @property
-    def shape(self) -> Vec3:
-        """Spatial shape (z, y, x) in voxels."""
-        return self._open().axes.shape
-
-    @property
-    def channels(self) -> int:
-        """Number of channels; 1 for a dataset of three axes."""
-        return self._open().axes.channels
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dataset's dtype in the byte order of this machine."""
-        return self._open().dtype
-
-    @property
-    def voxel_size(self) -> tuple[float, float, float] | None:
-        """Size of a voxel (z, y, x) in nm, or None when neither given nor written in the file."""
-        return self._voxel_size or self._open().voxel_size
-
-    @property
-    def offset(self) -> tuple[float, float, float] | None:
-        """Position of voxel 0 (z, y, x) in nm, or None."""
-        return self._offset or self._open().offset
-
-    def read(self, lo: Sequence[int], hi: Sequence[int]) -> np.ndarray:
-        """Return the voxels of the box ``lo <= index < hi`` as (channels, z, y, x)."""
-        low, high = checked_box(self, lo, hi)
-        state = self._open()
-        try:
-            state.placed.check()
-            return state.axes.order(state.array[state.axes.slices(low, high)])
-        except (OSError, RuntimeError, ValueError) as error:
-            # A handle of a disk that was away stays broken: the next try opens the file anew.
-            self.close()
-            raise DataError(
-                f"{self.name}: voxels {low} to {high} can't be read; the file is damaged, truncated or gone: {error}"
-            ) from error
-
-    def stats(self) -> CacheStats | None:
-        """Return what the cache of chunks did since the file was opened; None while it is not open."""
-        return None if self._state is None else self._state.array.cache.stats()
-
-    def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        with self._lock:
-            state, self._state = self._state, None
-        if state is not None and state.process == os.getpid():
-            state.file.close()
-
-    def _open(self) -> _Opened:
-        state = self._state
-        # A handle must not be used across a fork: HDF5's file position and locks are shared with the parent.
-        if state is not None and state.process == os.getpid():
-            return state
-        with self._lock:
-            if self._state is not None and self._state.process != os.getpid():
-                # First, or HDF5 would find the file open already and give the inherited handle again.
-                self._state.file.close()
-                self._state = None
-            if self._state is None:
-                self._state = self._opened()
-            return self._state
-
-    def _opened(self) -> _Opened:
+    def _opened(self) -> Opened:
         import h5py
 
         try:
@@ -182,26 +90,17 @@ class HDF5Source:
             dtype = native_dtype(found.dtype, self.name)
             axes = Axes(self._axes, found.shape, self.name)
             attributes = _attributes(found)
-            first = axes.axes, found.shape, dtype
-            if self._first is not None and first != self._first:
-                raise DataError(
-                    f"{self.name} was replaced: its shape is {found.shape} of {dtype} now and was {self._first[1]} of "
-                    f"{self._first[2]}. Bring the old file back, or start again with the new one."
-                )
-            self._first = first
             # Not a copy of HDF5's descriptor: that would hold HDF5's lock on the file for longer than HDF5 does.
             placed = PlacedFile(self.path, os.open(self.path, os.O_RDONLY))
             if not placed.is_same(file.id.get_vfd_handle()):
                 raise DataError(f"{self.path} was replaced while it was opened.")
-            return _Opened(
-                file,
-                placed,
-                HDF5Chunks(found, placed, dtype).array(ChunkCache(self._cache_bytes)),
-                os.getpid(),
-                axes,
-                dtype,
-                _vector(attributes, _VOXEL_SIZE, positive=True),
-                _vector(attributes[:1], _OFFSET),
+            return Opened(
+                array=HDF5Chunks(found, placed, dtype).array(ChunkCache(self._cache_bytes)),
+                axes=axes,
+                voxel_size=_vector(attributes, _VOXEL_SIZE, positive=True),
+                offset=_vector(attributes[:1], _OFFSET),
+                check=placed.check,
+                file=file,
             )
         except BaseException:
             file.close()
@@ -227,25 +126,6 @@ class HDF5Source:
                 f"{self.path}: {self.key!r} is a group, not a dataset; it holds {', '.join(inside) or 'no dataset'}."
             )
         return item
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _hdf5_source, (
-            str(self.path),
-            self.key,
-            {
-                "axes": self._axes,
-                "voxel_size": self._voxel_size,
-                "offset": self._offset,
-                "cache_bytes": self._cache_bytes,
-            },
-        )
-
-    def __repr__(self) -> str:
-        return f"HDF5Source({str(self.path)!r}, {self.key!r})"
-
-
-def _hdf5_source(path: str, key: str | None, options: dict[str, Any]) -> HDF5Source:
-    return HDF5Source(path, key, **options)
 
 
 def _attributes(item: Any) -> list[dict[str, Any]]:

@@ -24,7 +24,9 @@ __all__ = [
 Vec3: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[Vec3, Vec3]
 
-_SUFFIXES = (".h5", ".hdf5", ".hdf", ".npy")
+_HDF5 = (".h5", ".hdf5", ".hdf")
+_TIFF = (".tif", ".tiff", ".btf", ".tf8")
+_SUFFIXES = (*_HDF5, *_TIFF, ".npy", ".npz")
 
 
 @runtime_checkable
@@ -178,6 +180,7 @@ class ArraySource:
         if isinstance(array, (str, Path)):
             self._path = Path(array).expanduser()
             array = _map_npy(self._path)
+            self._stamp = file_stamp(self._path)
         self.name = name or (str(self._path) if self._path else "array")
         self._array: np.ndarray = array
         self._axes = Axes(axes, array.shape, self.name)
@@ -189,11 +192,27 @@ class ArraySource:
 
     def read(self, lo: Sequence[int], hi: Sequence[int]) -> np.ndarray:
         """Return the voxels of the box as (channels, z, y, x): a view where dtype and order allow one."""
-        cut = self._axes.order(self._array[self._axes.slices(*checked_box(self, lo, hi))])
+        low, high = checked_box(self, lo, hi)
+        if self._path is not None:
+            self._check_file(self._path)
+        cut = self._axes.order(self._array[self._axes.slices(low, high)])
         return np.asarray(cut.astype(self.dtype, copy=False))
 
     def close(self) -> None:
         """Do nothing: memory is let go of with the last reference."""
+
+    def _check_file(self, path: Path) -> None:
+        """Raise DataError when the file was written to, and map it anew: reading behind its end would be fatal."""
+        if (stamp := file_stamp(path)) == self._stamp:
+            return
+        array = _map_npy(path)
+        if (array.shape, array.dtype) != (self._array.shape, self._array.dtype):
+            raise DataError(
+                f"{path} was replaced: its shape is {array.shape} of {array.dtype} now and was {self._array.shape} of "
+                f"{self._array.dtype}. Bring the old file back, or start again with the new one."
+            )
+        self._array, self._stamp = array, stamp
+        raise DataError(f"{path} was changed after it had been opened.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         address = str(self._path) if self._path else self._array
@@ -205,6 +224,15 @@ class ArraySource:
 
 def _array_source(array: Any, axes: str, voxel_size: Any, offset: Any, name: str) -> ArraySource:
     return ArraySource(array, axes=axes, voxel_size=voxel_size, offset=offset, name=name)
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to; raise DataError where there is none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} is gone: {error.strerror}.") from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _map_npy(path: Path) -> np.ndarray:
@@ -281,19 +309,44 @@ def missing_file(path: Path) -> str:
     return f"{path} doesn't exist.{did_you_mean(path.name, (p.name for p in path.parent.iterdir()))}"
 
 
+def split_address(address: str | Path) -> tuple[str, str]:
+    """Return file and key of ``FILE:KEY``; the key is empty where there is none.
+
+    A colon counts only behind the suffix of a file that may have keys, and the first one does: a key may hold more.
+    """
+    text = str(address)
+    if Path(text).suffix.lower() not in _SUFFIXES:
+        for i, character in enumerate(text):
+            if character == ":" and Path(text[:i]).suffix.lower() in _SUFFIXES:
+                return text[:i], text[i + 1 :]
+    return text, ""
+
+
+def is_folder_of_sections(path: str | Path) -> bool:
+    """Return whether a path is a folder, or a pattern for the names of files in one."""
+    found = Path(path).expanduser()
+    return found.is_dir() or (any(c in found.name for c in "*?[") and not found.exists())
+
+
 def open_source(address: str | Path, **options: Any) -> Source:
     """Open a volume by its address.
 
     Parameters
     ----------
     address
-        ``file.h5:key`` (the key may have slashes; it can be left out where the file holds a single dataset), or
-        ``file.npy``. ``~`` is the home folder. Zarr, N5 and Precomputed: ``x.zarr/labels/ids``, ``x.n5/raw``,
-        ``precomputed://path``, ``https://host/x.zarr``; see `StoreSource`. KNOSSOS: a conf file or its folder, with
-        layer and mag behind it where it isn't the first (``folder:mag2``, ``set.k.toml:em:mag2``), ``knossos://…``, or
-        an annotation ``x.k.zip``; see `KnossosSource` and `KnossosAnnotation`.
+        One of these; ``~`` is the home folder.
+
+        * ``file.h5:key``: the key may have slashes, and can be left out where the file holds a single dataset;
+        * ``file.npy``, or ``file.npz:key``, as above;
+        * ``stack.tif``: a TIFF stack, BigTIFF and OME-TIFF included;
+        * ``folder`` or ``folder/*.png``: a section a file, TIFF, PNG or JPEG, in natural order of their names;
+        * Zarr, N5 and Precomputed: ``x.zarr/labels/ids``, ``x.n5/raw``, ``precomputed://path``,
+          ``https://host/x.zarr``; see `StoreSource`;
+        * KNOSSOS: a conf file or its folder, with layer and mag behind it where it isn't the first (``folder:mag2``,
+          ``set.k.toml:em:mag2``), ``knossos://…``, or an annotation ``x.k.zip``; see `KnossosSource` and
+          `KnossosAnnotation`.
     **options
-        `axes`, `voxel_size`, `offset` of `ArraySource`, `HDF5Source` and `StoreSource`, and what else these take; of
+        `axes`, `voxel_size`, `offset`, `cache_bytes` (but for ``.npy``), and what else `StoreSource` takes; of
         `KnossosSource` `mag`, `layer`, `encoding` and its others.
 
     Raises
@@ -304,26 +357,33 @@ def open_source(address: str | Path, **options: Any) -> Source:
     from .knossos import is_knossos, open_knossos
     from .stores import StoreSource, is_store
 
-    text = str(address)
-    if is_store(text):
-        return StoreSource(text, **options)
-    if is_knossos(text):
-        return open_knossos(text, **options)
-    path, key = text, ""
-    if Path(text).suffix.lower() not in _SUFFIXES and ":" in text:
-        # From the left: a key may hold a colon, and the file ends where its suffix ends.
-        head = [i for i, c in enumerate(text) if c == ":" and Path(text[:i]).suffix.lower() in _SUFFIXES]
-        if head:
-            path, key = text[: head[0]], text[head[0] + 1 :]
+    if is_store(str(address)):
+        return StoreSource(str(address), **options)
+    if is_knossos(str(address)):
+        return open_knossos(str(address), **options)
+    path, key = split_address(address)
     suffix = Path(path).suffix.lower()
+    if not key and suffix not in _HDF5 and is_folder_of_sections(path):
+        from .slices import SlicesSource
+
+        return SlicesSource(path, **options)
     if suffix == ".npy" and not key:
         return ArraySource(path, **options)
-    if suffix in _SUFFIXES and suffix != ".npy":
+    if suffix == ".npz":
+        from .npz import NpzSource
+
+        return NpzSource(path, key or None, **options)
+    if suffix in _TIFF and not key:
+        from .tiff import TiffSource
+
+        return TiffSource(path, **options)
+    if suffix in _HDF5:
         from .hdf5 import HDF5Source
 
         return HDF5Source(path, key or None, **options)
     raise DataError(
-        f"{text!r} is no address of a volume; use 'file.h5:key', 'file.npy', 'x.zarr/key' or a KNOSSOS folder."
+        f"{str(address)!r} is no address of a volume; use 'file.h5:key', 'file.npy', 'file.npz:key', 'stack.tif', "
+        "'x.zarr/key', a KNOSSOS folder, or a folder of sections."
     )
 
 

@@ -188,7 +188,7 @@ def test_permission_denied(volume_file: Path) -> None:
         _ = open_source(f"{volume_file}:raw").shape
 
 
-@pytest.mark.parametrize("address", ["volume.tif", "volume", "volume.npy:key", "x.h6:raw"])
+@pytest.mark.parametrize("address", ["volume.jp2", "volume", "volume.npy:key", "stack.tif:0", "x.h6:raw"])
 def test_unknown_addresses(address: str) -> None:
     with pytest.raises(DataError, match="is no address of a volume"):
         open_source(address)
