@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .arrays import ArrayExamples, ImageSettings
     from .augment import Grey
     from .augmentation import AugmentSettings
+    from .channels import ConcatChannels
     from .content import ContentMap, Selection
     from .counters import DataStats, SourceStats
     from .demo import demo_volume
@@ -84,6 +85,7 @@ __all__ = [
     "Blobs",
     "Blur",
     "BoundarySource",
+    "ConcatChannels",
     "ContentMap",
     "CroppedSource",
     "DataStats",
@@ -168,6 +170,7 @@ _MODULES = {
     "arrays": ("ArrayExamples", "ImageSettings"),
     "augment": ("Grey",),
     "content": ("ContentMap", "Selection"),
+    "channels": ("ConcatChannels",),
     "counters": ("DataStats", "SourceStats"),
     "augmentation": ("AugmentSettings",),
     "demo": ("demo_volume",),

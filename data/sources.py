@@ -322,10 +322,15 @@ def split_address(address: str | Path) -> tuple[str, str]:
     return text, ""
 
 
-def is_folder_of_sections(path: str | Path) -> bool:
-    """Return whether a path is a folder, or a pattern for the names of files in one."""
+def sections_folder(address: str | Path) -> Path | None:
+    """Return the folder of an address that is one, or a pattern for the names of files in one; None for others."""
+    path, key = split_address(address)
     found = Path(path).expanduser()
-    return found.is_dir() or (any(c in found.name for c in "*?[") and not found.exists())
+    if key or found.suffix.lower() in _HDF5:
+        return None
+    if found.is_dir():
+        return found
+    return found.parent if any(c in found.name for c in "*?[") and not found.exists() else None
 
 
 def open_source(address: str | Path, **options: Any) -> Source:
@@ -363,7 +368,7 @@ def open_source(address: str | Path, **options: Any) -> Source:
         return open_knossos(str(address), **options)
     path, key = split_address(address)
     suffix = Path(path).suffix.lower()
-    if not key and suffix not in _HDF5 and is_folder_of_sections(path):
+    if sections_folder(address) is not None:
         from .slices import SlicesSource
 
         return SlicesSource(path, **options)

@@ -26,6 +26,7 @@ def check_address(address: str, path: str | None = None, setting: str = "data.vo
     ExperimentError
     """
     from elektronn_tui.data.knossos import is_knossos, knossos_path
+    from elektronn_tui.data.sources import sections_folder
     from elektronn_tui.data.stores import is_store
 
     if is_store(address):
@@ -35,6 +36,9 @@ def check_address(address: str, path: str | None = None, setting: str = "data.vo
             raise ExperimentError(f"{setting}: there is no file or folder {knossos_path(address).absolute()}")
     elif path is not None and address.startswith(path):
         check_file(path, "volume.h5")
+    elif (folder := sections_folder(address)) is not None:
+        if not folder.is_dir():
+            raise ExperimentError(f"{setting}: there is no folder {folder.absolute()} for the sections of {address}")
     else:
         check_file(file_of(address), "volume.h5", setting=setting)
 
@@ -49,9 +53,7 @@ def _check_store(address: str) -> None:
 
 
 def file_of(address: str) -> str:
-    """Return the file of ``FILE:KEY``: a colon counts only behind the file's suffix."""
-    for suffix in (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff"):
-        before, colon, _ = address.partition(suffix + ":")
-        if colon:
-            return before + suffix
-    return address
+    """Return the file of ``FILE:KEY``."""
+    from elektronn_tui.data.sources import split_address
+
+    return split_address(address)[0]

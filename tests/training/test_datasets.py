@@ -36,6 +36,25 @@ def test_a_store_of_chunks_is_one_file_with_two_datasets_too(tmp_path):
     VolumeData(volumes=[("https://host/x.zarr", "gs://bucket/labels")]).check_files()
 
 
+def test_stacks_folders_and_archives_are_volumes_too(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    raw = np.random.default_rng(0).integers(0, 255, (20, 40, 40), np.uint8)
+    tifffile.imwrite(tmp_path / "raw.tif", raw, compression="zlib", photometric="minisblack")
+    (tmp_path / "ids").mkdir()
+    for z in range(20):
+        tifffile.imwrite(tmp_path / "ids" / f"{z}.tif", raw[z] // 64)
+    np.savez_compressed(tmp_path / "both.npz", raw=raw, labels=raw // 64)
+    pairs = [(f"{tmp_path}/raw.tif", f"{tmp_path}/ids"), (f"{tmp_path}/both.npz:raw", f"{tmp_path}/ids/*.tif")]
+    for data in (VolumeData(volumes=pairs, valid_slices=6), VolumeData(path=f"{tmp_path}/both.npz", valid_slices=6)):
+        data.check_files()
+        for pair in data.open().train:
+            np.testing.assert_array_equal(pair.raw.read((0, 0, 0), (20, 40, 40))[0], raw)
+            assert set(np.unique(pair.target.read((0, 0, 0), (20, 40, 40)))) == {0, 1}
+    for missing in ("no.tif", "no.npz:raw", "nowhere/*.png"):
+        with pytest.raises(ExperimentError, match=r"data\.volumes: there is no (file|folder) .*no"):
+            VolumeData(volumes=[(f"{tmp_path}/{missing}", f"{tmp_path}/ids")]).check_files()
+
+
 def test_one_file_with_two_datasets(volume):
     opened = VolumeData(path=str(volume), label_key="ids", valid_slices=6).open()
     (train,), (valid,) = opened.train, opened.valid
