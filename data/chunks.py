@@ -74,26 +74,25 @@ class ChunkCache:
         What is missing is decoded in the calling thread by `load`, which returns a contiguous array; what another
         thread is decoding is waited for. The error of a `load` goes to all that wait for its chunk; it is not kept.
         """
-        held, found = self._held, {}
+        held = self._held
         with self._lock:
-            for place in places:
-                if place in held:
+            found = [held.get(place) for place in places]
+            for place, entry in zip(places, found, strict=True):
+                if entry is not None:
                     held.move_to_end(place)
-                    found[place] = held[place]
-            self._hits += len(found)
-        if len(found) < len(places):
-            waiting = []
-            for place in places:
-                if place not in found:
-                    entry = self._claim(place, load)
-                    if isinstance(entry, Future):
-                        # Later: nobody who waits here holds up a chunk that another thread waits for.
-                        waiting.append((place, entry))
-                    else:
-                        found[place] = entry
-            for place, future in waiting:
-                found[place] = future.result()
-        return [found[place] for place in places]
+                    self._hits += 1
+        waiting = []
+        for i, place in enumerate(places):
+            if found[i] is None:
+                entry = self._claim(place, load)
+                if isinstance(entry, Future):
+                    # Later: nobody who waits here holds up a chunk that another thread waits for.
+                    waiting.append((i, entry))
+                else:
+                    found[i] = entry
+        for i, future in waiting:
+            found[i] = future.result()
+        return found  # type: ignore[return-value]
 
     def stats(self) -> CacheStats:
         """Return what was counted so far."""
@@ -155,32 +154,29 @@ class ChunkedArray:
         load: Callable[[Place], npt.NDArray[Any]],
         cache: ChunkCache,
     ) -> None:
+        from ._chunk_kernels import gather
+
         self.shape = tuple(int(n) for n in shape)
         self.chunks = tuple(int(n) for n in chunks)
         self.dtype = dtype
         self.cache = cache
         self._load = load
-        self._padded = np.array([1] * (4 - len(self.chunks)) + list(self.chunks), np.int64)
+        self._gather = gather
 
     def __getitem__(self, cut: tuple[slice, ...]) -> npt.NDArray[Any]:
         """Return the box of slices with start and stop, or of whole axes."""
-        from ._chunk_kernels import gather
-
         lo = [s.start or 0 for s in cut]
         hi = [n if s.stop is None else s.stop for s, n in zip(cut, self.shape, strict=True)]
-        ranges = [range(l // c, -(-h // c)) for l, h, c in zip(lo, hi, self.chunks, strict=True)]
-        places = list(product(*ranges))
-        found = self.cache.get(places, self._load)
+        first = [l // c for l, c in zip(lo, self.chunks, strict=True)]
+        behind = [-(-h // c) for h, c in zip(hi, self.chunks, strict=True)]
+        found = self.cache.get(list(product(*map(range, first, behind))), self._load)
         out = np.empty([h - l for l, h in zip(lo, hi, strict=True)], self.dtype)
-        corner = np.zeros((2, 4), np.int64)
-        corner[1] = 1
-        corner[:, 4 - len(lo) :] = lo, hi
-        starts = np.zeros((len(places), 4), np.int64)
-        starts[:, 4 - len(lo) :] = places
-        starts *= self._padded
-        addresses = np.array([address for _, address in found], np.int64)
+        missing = 4 - len(lo)
+        zeros, ones = [0] * missing, [1] * missing
+        box = np.array([zeros + lo, ones + hi, zeros + first, ones + behind, ones + list(self.chunks)], np.int64)
         # `found` keeps the chunks alive until they are copied, whatever other threads evict.
-        gather(addresses, starts, self._padded, corner, self.dtype.itemsize, out.view(np.uint8).reshape(-1))
+        addresses = np.array([address for _, address in found], np.int64)
+        self._gather(addresses, box, self.dtype.itemsize, out.view(np.uint8).reshape(-1))
         return out
 
 
