@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .channels import ConcatChannels
     from .content import ContentMap, Selection
     from .counters import DataStats, SourceStats
+    from .deformation import Deformation, Elastic, Misalignment, Slip
     from .demo import demo_volume
     from .demo_classes import TISSUE_CLASSES, tissue_classes
     from .digits import draw_digits
@@ -90,7 +91,9 @@ __all__ = [
     "CroppedSource",
     "DataStats",
     "Defocus",
+    "Deformation",
     "DistanceSource",
+    "Elastic",
     "Example",
     "Faint",
     "Flicker",
@@ -103,6 +106,7 @@ __all__ = [
     "KnossosSource",
     "LabelSummary",
     "MemorySource",
+    "Misalignment",
     "Missing",
     "NeighbourSource",
     "Noise",
@@ -117,6 +121,7 @@ __all__ = [
     "Selection",
     "ShapeDescriptorSource",
     "SlicesSource",
+    "Slip",
     "SoftBoundarySource",
     "Source",
     "SourceStats",
@@ -173,6 +178,7 @@ _MODULES = {
     "channels": ("ConcatChannels",),
     "counters": ("DataStats", "SourceStats"),
     "augmentation": ("AugmentSettings",),
+    "deformation": ("Deformation", "Elastic", "Misalignment", "Slip"),
     "demo": ("demo_volume",),
     "demo_classes": ("TISSUE_CLASSES", "tissue_classes"),
     "digits": ("draw_digits",),

@@ -167,6 +167,21 @@ def _steps(matrix):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def _displace(tables, z, y, moved):  # type: ignore[no-untyped-def]
+    """Write to `moved` (4, width) what is to be added to the homogeneous coordinates of a row."""
+    planes, rows, weights = tables
+    row = rows[y]
+    if weights.shape[1] == 1:
+        moved[:] = planes[z, :, row]
+        return
+    a, b, c, d = weights[y, 0], weights[y, 1], weights[y, 2], weights[y, 3]
+    for axis in range(4):
+        for x in range(moved.shape[1]):
+            near = b * planes[z, axis, row + 1, x] + c * planes[z, axis, row + 2, x]
+            moved[axis, x] = near + (a * planes[z, axis, row, x] + d * planes[z, axis, row + 3, x])
+
+
+@njit(inline="always")
 def _part(width, last):  # type: ignore[no-untyped-def]
     """Return begin and count of a row's two parts: its whole blocks, and one that ends with the row."""
     rest = width % _BLOCK
@@ -260,29 +275,38 @@ def pack_quads(source, strides, shape, spans, quads):  # type: ignore[no-untyped
 
 
 @compiled
-def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape, inside):  # type: ignore[no-untyped-def]
+def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape, inside, tables):  # type: ignore[no-untyped-def]
     """Interpolate linearly in the packed volume of `shape` at ``matrix @ (z, y, x, 1)``, into the flat float32 `patch`.
 
     A voxel becomes ``value * scale + shift``. `inside` is what `row_spans` returned: coordinates need no clamp.
+    `tables` displace the voxels, see `Displacement.tables`; None: they stay.
     """
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size, plane_last = np.int32(shape[2]), np.int32(shape[1] * shape[2]), np.int32(shape[0] - 1)
     scale, shift = np.float32(scale), np.float32(shift)
     step_z, step_y, step_x, step_w = _steps(matrix)
+    if tables is not None:
+        moved = np.empty((4, width), np.float32)
+        moved_z, moved_y, moved_x, moved_w = moved[0], moved[1], moved[2], moved[3]
     for z in range(depth):
         for y in range(height):
             start_z, start_y, start_x, start_w = _row(matrix, z, y)
+            if tables is not None:
+                _displace(tables, z, y, moved)
             first = np.int32((z * height + y) * width)
             for part in range(2):
                 begin, count = _part(width, part)
                 for x in range(count):
                     at = np.int32(begin + np.int32(x))
                     along = np.float32(at)
-                    nearness = np.float32(1) / (start_w + step_w * along)
-                    at_z = (start_z + step_z * along) * nearness
-                    at_y = (start_y + step_y * along) * nearness
-                    at_x = (start_x + step_x * along) * nearness
+                    at_z, at_y, at_x = start_z + step_z * along, start_y + step_y * along, start_x + step_x * along
+                    at_w = start_w + step_w * along
+                    if tables is not None:
+                        at_z, at_y = at_z + _load(moved_z, at), at_y + _load(moved_y, at)
+                        at_x, at_w = at_x + _load(moved_x, at), at_w + _load(moved_w, at)
+                    nearness = np.float32(1) / at_w
+                    at_z, at_y, at_x = at_z * nearness, at_y * nearness, at_x * nearness
                     if not inside:
                         at_z, at_y, at_x = _clamp(at_z, last_z), _clamp(at_y, last_y), _clamp(at_x, last_x)
                     k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
@@ -296,27 +320,37 @@ def sample_quads(quads, shape, matrix, scale, shift, patch, patch_shape, inside)
 
 
 @compiled
-def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape):  # type: ignore[no-untyped-def]
-    """Do what `sample_quads` does with a flat float32 volume, unpacked: eight loads a voxel."""
+def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape, tables):  # type: ignore[no-untyped-def]
+    """Do what `sample_quads` does with a flat float32 volume, unpacked: eight loads a voxel; `tables` as there."""
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size = np.int32(shape[2]), np.int32(shape[1] * shape[2])
     last_k, last_j, last_i = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
     scale, shift = np.float32(scale), np.float32(shift)
     step_z, step_y, step_x, step_w = _steps(matrix)
+    if tables is not None:
+        moved = np.empty((4, width), np.float32)
+        moved_z, moved_y, moved_x, moved_w = moved[0], moved[1], moved[2], moved[3]
     for z in range(depth):
         for y in range(height):
             start_z, start_y, start_x, start_w = _row(matrix, z, y)
+            if tables is not None:
+                _displace(tables, z, y, moved)
             first = np.int32((z * height + y) * width)
             for part in range(2):
                 begin, count = _part(width, part)
                 for x in range(count):
                     at = np.int32(begin + np.int32(x))
                     along = np.float32(at)
-                    nearness = np.float32(1) / (start_w + step_w * along)
-                    at_z = _clamp((start_z + step_z * along) * nearness, last_z)
-                    at_y = _clamp((start_y + step_y * along) * nearness, last_y)
-                    at_x = _clamp((start_x + step_x * along) * nearness, last_x)
+                    at_z, at_y, at_x = start_z + step_z * along, start_y + step_y * along, start_x + step_x * along
+                    at_w = start_w + step_w * along
+                    if tables is not None:
+                        at_z, at_y = at_z + _load(moved_z, at), at_y + _load(moved_y, at)
+                        at_x, at_w = at_x + _load(moved_x, at), at_w + _load(moved_w, at)
+                    nearness = np.float32(1) / at_w
+                    at_z = _clamp(at_z * nearness, last_z)
+                    at_y = _clamp(at_y * nearness, last_y)
+                    at_x = _clamp(at_x * nearness, last_x)
                     k, j, i = np.int32(at_z), np.int32(at_y), np.int32(at_x)
                     part_z, part_y, part_x = at_z - np.float32(k), at_y - np.float32(j), at_x - np.float32(i)
                     right = np.int32(1) if i < last_i else np.int32(0)
@@ -338,28 +372,38 @@ def sample_linear(source, shape, matrix, scale, shift, patch, patch_shape):  # t
 
 
 @compiled
-def sample_nearest(source, shape, matrix, patch, patch_shape):  # type: ignore[no-untyped-def]
+def sample_nearest(source, shape, matrix, patch, patch_shape, tables):  # type: ignore[no-untyped-def]
     """Take the voxel of the flat `source` nearest to ``matrix @ (z, y, x, 1)``, into the flat `patch` of any dtype.
 
-    Below 32 bits `source` must be followed by 3 bytes that may be read.
+    Below 32 bits `source` must be followed by 3 bytes that may be read; `tables` as in `sample_quads`.
     """
     depth, height, width = patch_shape
     last_z, last_y, last_x = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     row_size, plane_size = np.int32(shape[2]), np.int32(shape[1] * shape[2])
     half = np.float32(0.5)
     step_z, step_y, step_x, step_w = _steps(matrix)
+    if tables is not None:
+        moved = np.empty((4, width), np.float32)
+        moved_z, moved_y, moved_x, moved_w = moved[0], moved[1], moved[2], moved[3]
     for z in range(depth):
         for y in range(height):
             start_z, start_y, start_x, start_w = _row(matrix, z, y)
+            if tables is not None:
+                _displace(tables, z, y, moved)
             first = np.int32((z * height + y) * width)
             for part in range(2):
                 begin, count = _part(width, part)
                 for x in range(count):
                     at = np.int32(begin + np.int32(x))
                     along = np.float32(at)
-                    nearness = np.float32(1) / (start_w + step_w * along)
-                    k = np.int32(_clamp((start_z + step_z * along) * nearness, last_z) + half)
-                    j = np.int32(_clamp((start_y + step_y * along) * nearness, last_y) + half)
-                    i = np.int32(_clamp((start_x + step_x * along) * nearness, last_x) + half)
+                    at_z, at_y, at_x = start_z + step_z * along, start_y + step_y * along, start_x + step_x * along
+                    at_w = start_w + step_w * along
+                    if tables is not None:
+                        at_z, at_y = at_z + _load(moved_z, at), at_y + _load(moved_y, at)
+                        at_x, at_w = at_x + _load(moved_x, at), at_w + _load(moved_w, at)
+                    nearness = np.float32(1) / at_w
+                    k = np.int32(_clamp(at_z * nearness, last_z) + half)
+                    j = np.int32(_clamp(at_y * nearness, last_y) + half)
+                    i = np.int32(_clamp(at_x * nearness, last_x) + half)
                     label = _load_wide(source, _offset(k, j, i, plane_size, row_size))
                     _store(patch, np.int32(first + at), patch.dtype.type(label))

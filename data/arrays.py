@@ -24,7 +24,7 @@ __all__ = ["ArrayExamples", "ImageSettings"]
 
 _BLOCK = 2**22
 _KEPT_EPOCHS = 3
-# Numbers of random streams; those of augmentation begin at 16.
+# Numbers of random streams; those of augmentation begin at 8.
 _WARP, _SHIFT, _GREY = range(3)
 
 
@@ -210,12 +210,23 @@ class ArrayExamples:
         reach = np.where(np.asarray(image.shape[1:]) > 1, getattr(settings, "shift", 0), 0)
         start = room // 2 + shift_rng.integers(-reach, reach, endpoint=True)
         mean, std = self._channels(len(image))
-        if warp_rng.random() < settings.warp:
-            matrix = translated(settings.warp_args.draw(warp_rng, patch.shape[1:]), start)
+        warped = warp_rng.random() < settings.warp
+        deformation = settings.deform(entropy, patch.shape[1:])
+        if warped or deformation is not None:
+            turned = settings.warp_args.draw(warp_rng, patch.shape[1:]) if warped else np.eye(4)
+            matrix = translated(turned, start)
             if not hasattr(self._local, "scratch"):
                 self._local.scratch = Scratch()
             scale = (1 / std).tolist()
-            sample_raw(image, matrix, patch, scale=scale, shift=(-mean / std).tolist(), scratch=self._local.scratch)
+            sample_raw(
+                image,
+                matrix,
+                patch,
+                scale=scale,
+                shift=(-mean / std).tolist(),
+                scratch=self._local.scratch,
+                displacement=deformation.of_raw() if deformation else None,
+            )
         else:
             # What lies beyond the image is as its rim.
             where = [

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
+from .deformation import Deformation
 from .geometry import Geometry
 from .memory import remember
 from .sources import Source, SourceLike, Vec3, as_source, checked_box
@@ -127,6 +128,7 @@ class GridTarget(IdsSource):
         limits: tuple[Sequence[int], Sequence[int]],
         out: npt.NDArray[Any],
         read: Read | None = None,
+        deformation: Deformation | None = None,
     ) -> None:
         """Fill the target of a warped patch.
 
@@ -144,6 +146,8 @@ class GridTarget(IdsSource):
             (channels, z, y, x), int64 or float32.
         read
             Called as ``read(source, lo, hi)`` in place of the source's own method, to count what is read.
+        deformation
+            Of the patch, before `matrix`; None: none.
         """
         from .sampling import sample_labels  # numba, which pairs alone don't need
 
@@ -152,11 +156,13 @@ class GridTarget(IdsSource):
         below, above = self.below, self.above
         while True:
             grid = np.eye(4)
-            grid[:3, 3] = np.asarray(geometry.offsets) - below
+            first = np.asarray(geometry.offsets) - below
+            grid[:3, 3] = first
             through = translated(matrix @ grid, [-int(o) for o in origin])
             dense = np.asarray(geometry.span) + below + above
             try:
-                low, high = bounding_box(through, dense.tolist())
+                moved = deformation.on(first, (1, 1, 1), int(dense[0])) if deformation else None
+                low, high = bounding_box(through, dense.tolist(), moved)
                 break
             except DataError:
                 # A strong perspective ends before the longest edges do: what is beyond stays unknown.
@@ -169,7 +175,7 @@ class GridTarget(IdsSource):
         # A rim of unlabelled voxels: what is sampled beyond a box gets the value of its rim.
         box = np.pad(box, 1, constant_values=-1)
         ids = np.empty((1, *dense), np.int64)
-        sample_labels(box[None], translated(through, (1 - begin).tolist()), ids)
+        sample_labels(box[None], translated(through, (1 - begin).tolist()), ids, displacement=moved)
         self.fill(ids[0], below.tolist(), geometry.strides, out)
 
     def warm_up(self) -> None:

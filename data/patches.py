@@ -17,6 +17,7 @@ from .augment import warm_up as warm_up_grey
 from .augmentation import AugmentSettings, stream
 from .content import Selection, Selector, counted_share
 from .counters import DataStats
+from .deformation import Deformation
 from .derived import GridTarget
 from .disturbances import warm_up as warm_up_blur
 from .geometry import Geometry
@@ -29,7 +30,7 @@ from .warp import Warp, place, positions, target_matrix, translated
 
 __all__ = ["Example", "Patches"]
 
-# Numbers of random streams; those of augmentation begin at 16.
+# Numbers of random streams; those of augmentation begin at 8.
 _PAIR, _WARP, _POSITION, _GREY, _CONTENT = range(5)
 # Places that are tried for an example of which too much doesn't count; after the first ones around voxels that do.
 _TRIES = 24
@@ -37,6 +38,8 @@ _ANYWHERE = 4
 _KNOWN_PLACES = 256
 # Voxels of a class that are tried until one of them is in the target.
 _ANCHORS = 8
+# How strong a deformation is tried, until there is room for it.
+_STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Example:
         Raw voxel (z, y, x) of the patch's first voxel; for a warped one the translation of its matrix.
     matrix
         4×4 float64: voxel (z, y, x, 1) of the patch to voxel of the raw volume.
+    deformation
+        How voxels of the patch were moved before the matrix was applied; None for not at all.
     mask_class_labeled, mask_class_not_present
         (channels * classes) float32: 1 where the pair's labels hold a class, and where it is known to be absent.
     """
@@ -67,6 +72,7 @@ class Example:
     pair: int
     position: tuple[int, int, int]
     matrix: npt.NDArray[np.float64]
+    deformation: Deformation | None = None
     mask_class_labeled: npt.NDArray[np.float32] | None = None
     mask_class_not_present: npt.NDArray[np.float32] | None = None
 
@@ -162,7 +168,7 @@ class Patches:
             Its voxels can't be read, or are NaN or out of range.
         """
         raw, target, mask = self.reader.empty(1)
-        pair, position, matrix = self._fill(
+        pair, position, matrix, deformation = self._fill(
             i, settings, raw[0], None if target is None else target[0], None if mask is None else mask[0]
         )
         return Example(
@@ -172,6 +178,7 @@ class Patches:
             pair,
             position,
             matrix,
+            deformation,
             **{name: of_pairs[pair] for name, of_pairs in self.reader.class_masks.items()},
         )
 
@@ -210,7 +217,7 @@ class Patches:
         raw: npt.NDArray[np.float32],
         target: npt.NDArray[Any] | None,
         mask: npt.NDArray[np.bool_] | None,
-    ) -> tuple[int, tuple[int, int, int], npt.NDArray[np.float64]]:
+    ) -> tuple[int, Vec3, npt.NDArray[np.float64], Deformation | None]:
         if i < 0:
             raise DataError(f"example {i}: examples are numbered from 0.")
         begin = perf_counter()
@@ -223,16 +230,19 @@ class Patches:
         pair = self.pairs[index]
         warped = warp_rng.random() < settings.warp
         linear = self._draw(pair, settings.warp_args, warp_rng if warped else None)
-        position = self._place(index, feature, linear, position_rng)
+        deformation = self._deform(pair, linear, settings, entropy)
+        position = self._place(index, feature, linear, deformation, position_rng)
         if self._most_ignored < 1 and target is not None and not pair.absent:
-            linear, position = self._read_accepted(index, feature, linear, position, position_rng, target, mask)
+            linear, deformation, position = self._read_accepted(
+                index, feature, linear, deformation, position, position_rng, target, mask
+            )
             target = None  # is filled
         matrix = translated(linear, position)
-        self.reader.read(pair, matrix, raw, target, mask, self._scratch())
+        self.reader.read(pair, matrix, raw, target, mask, self._scratch(), deformation)
         read = perf_counter()
         settings.disturb(raw, entropy, _GREY, **self.reader.scaled(index))
         self.reader.counters.mine().made(1, begin, read, perf_counter())
-        return index, position, matrix
+        return index, position, matrix, deformation
 
     def _draw(self, pair: Pair, warp: Warp, rng: np.random.Generator | None) -> npt.NDArray[np.float64]:
         if rng is None:
@@ -242,12 +252,23 @@ class Patches:
             return matrix
         return warp.draw(rng, self.geometry.patch_shape, self._fits(pair))
 
-    def _fits(self, pair: Pair) -> Callable[[npt.NDArray[np.float64]], bool]:
+    def _deform(
+        self, pair: Pair, matrix: npt.NDArray[np.float64], settings: AugmentSettings, entropy: tuple[int, int]
+    ) -> Deformation | None:
+        """Draw a deformation and weaken it until there is room for it: beside the largest warp there may be none."""
+        drawn = settings.deform(entropy, self.geometry.patch_shape)
+        if drawn is None:
+            return None
+        fits = self._fits(pair)
+        weakened = (drawn.scaled(strength) for strength in _STRENGTHS)
+        return next((one for one in weakened if fits(matrix, one)), None)
+
+    def _fits(self, pair: Pair) -> Callable[..., bool]:
         size, region = _within_context(pair)
 
-        def fits(matrix: npt.NDArray[np.float64]) -> bool:
+        def fits(matrix: npt.NDArray[np.float64], deformation: Deformation | None = None) -> bool:
             try:
-                positions(matrix, self.geometry, size, region)
+                positions(matrix, self.geometry, size, region, deformation)
             except DataError:
                 self.reader.counters.mine().redraws += 1
                 return False
@@ -256,35 +277,47 @@ class Patches:
         return fits
 
     def _place(
-        self, index: int, feature: int | None, matrix: npt.NDArray[np.float64], rng: np.random.Generator
+        self,
+        index: int,
+        feature: int | None,
+        matrix: npt.NDArray[np.float64],
+        deformation: Deformation | None,
+        rng: np.random.Generator,
     ) -> Vec3:
         """Draw a translation, anywhere or such that the target holds a voxel of a class, see `ContentMap.draw`."""
         if feature is not None:
-            return self._place_around(index, feature, matrix, rng)
+            return self._place_around(index, feature, matrix, deformation, rng)
         pair = self.pairs[index]
         size, region = _within_context(pair)
         try:
-            z, y, x = place(matrix, self.geometry, size, rng, region)
+            z, y, x = place(matrix, self.geometry, size, rng, region, deformation)
         except DataError as error:
             raise DataError(f"pair {pair.name}: {error}") from error
         lo = pair.context[0]
         return int(z) + lo[0], int(y) + lo[1], int(x) + lo[2]
 
     def _place_around(
-        self, index: int, feature: int, matrix: npt.NDArray[np.float64], rng: np.random.Generator
+        self,
+        index: int,
+        feature: int,
+        matrix: npt.NDArray[np.float64],
+        deformation: Deformation | None,
+        rng: np.random.Generator,
     ) -> Vec3:
         assert self._selector is not None
         pair, geometry = self.pairs[index], self.geometry
         size, region = _within_context(pair)
-        first, last = np.add(positions(matrix, geometry, size, region), pair.context[0])
+        first, last = np.add(positions(matrix, geometry, size, region, deformation), pair.context[0])
         of_target = target_matrix(matrix, geometry)
         for _ in range(_ANCHORS):
             voxel = self._selector.maps[index].draw(rng, feature)
-            at = of_target @ (*rng.integers(geometry.target_shape), 1.0)
+            anchor = rng.integers(geometry.target_shape)
+            moved = deformation.of_target(geometry).at(anchor) if deformation else np.zeros(3)
+            at = of_target @ (*(anchor + moved), 1.0)
             position = np.clip(np.rint(voxel - at[:3] / at[3]).astype(np.int64), first, last)
             # At the rim of a volume there are voxels that a turned patch can't hold.
             inside = np.linalg.inv(translated(of_target, position)) @ (*voxel, 1.0)
-            inside = inside[:3] / inside[3]
+            inside = inside[:3] / inside[3] - moved
             if (inside > -0.5).all() and (inside < np.subtract(geometry.target_shape, 0.5)).all():
                 break
         z, y, x = position.tolist()
@@ -295,31 +328,33 @@ class Patches:
         index: int,
         feature: int | None,
         linear: npt.NDArray[np.float64],
+        deformation: Deformation | None,
         position: Vec3,
         rng: np.random.Generator,
         target: npt.NDArray[Any],
         mask: npt.NDArray[np.bool_] | None,
-    ) -> tuple[npt.NDArray[np.float64], Vec3]:
+    ) -> tuple[npt.NDArray[np.float64], Deformation | None, Vec3]:
         """Return where enough of an example counts, its target being read: as drawn, or un-warped at a known place."""
         pair = self.pairs[index]
         for k in range(_TRIES):
             if k:
-                position = self._place(index, feature if k < _ANYWHERE else -1, linear, rng)
-            if self._counts_enough(pair, translated(linear, position), target, mask):
-                return linear, position
+                position = self._place(index, feature if k < _ANYWHERE else -1, linear, deformation, rng)
+            if self._counts_enough(pair, translated(linear, position), deformation, target, mask):
+                return linear, deformation, position
             self.reader.counters.mine().rejected += 1
         position = self._known[index][int(rng.integers(len(self._known[index])))]
-        self._counts_enough(pair, translated(np.eye(4), position), target, mask)
-        return np.eye(4), position
+        self._counts_enough(pair, translated(np.eye(4), position), None, target, mask)
+        return np.eye(4), None, position
 
     def _counts_enough(
         self,
         pair: Pair,
         matrix: npt.NDArray[np.float64],
+        deformation: Deformation | None,
         target: npt.NDArray[Any],
         mask: npt.NDArray[np.bool_] | None,
     ) -> bool:
-        self.reader.read_target(pair, matrix, target, mask, self._scratch())
+        self.reader.read_target(pair, matrix, target, mask, self._scratch(), deformation)
         return counted_share(target, mask) >= 1 - self._most_ignored
 
     def _known_places(self, index: int) -> list[Vec3]:
@@ -331,9 +366,9 @@ class Patches:
         best = 0.0
         for _ in range(8 * _KNOWN_PLACES):
             matrix = np.eye(4)
-            position = self._place_around(index, -1, matrix, rng)
+            position = self._place_around(index, -1, matrix, None, rng)
             one = None if mask is None else mask[0]
-            if self._counts_enough(pair, translated(matrix, position), target[0], one):
+            if self._counts_enough(pair, translated(matrix, position), None, target[0], one):
                 found.append(position)
                 if len(found) == _KNOWN_PLACES:
                     break

@@ -22,6 +22,7 @@ __all__ = [
     "end_of",
     "set_counts",
     "set_range",
+    "some_sections",
 ]
 
 Range = tuple[float, float]
@@ -113,6 +114,12 @@ def drawn_count(rng: np.random.Generator, values: int | tuple[int, int]) -> int:
     """Draw from the counts that `set_counts` has made two."""
     assert isinstance(values, tuple)
     return int(rng.integers(values[0], values[1], endpoint=True))
+
+
+def some_sections(rng: np.random.Generator, number: int | tuple[int, int], depth: int) -> list[int]:
+    """Draw as many different sections as `number` says, in order; all but one of `depth` at most."""
+    count = min(drawn_count(rng, number), depth - 1)
+    return sorted(rng.choice(depth, count, replace=False).tolist())
 
 
 def black_and_span(

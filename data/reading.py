@@ -12,6 +12,7 @@ from elektronn_tui.errors import DataError
 
 from .augment import value_range
 from .counters import Counters, Tally
+from .deformation import Deformation, Displacement
 from .derived import GridTarget
 from .geometry import Geometry
 from .pairs import Pair, refuse_where, samples
@@ -135,6 +136,7 @@ class Reader:
         target: npt.NDArray[Any] | None,
         mask: npt.NDArray[np.bool_] | None,
         scratch: Scratch | None = None,
+        deformation: Deformation | None = None,
     ) -> None:
         """Fill the arrays of one example.
 
@@ -148,10 +150,12 @@ class Reader:
             One entry of what `empty` returned.
         scratch
             Working memory of the calling thread.
+        deformation
+            Of the patch, before `matrix`; None: none.
         """
-        self.read_raw(pair, matrix, raw, scratch)
+        self.read_raw(pair, matrix, raw, scratch, deformation)
         if target is not None:
-            self.read_target(pair, matrix, target, mask, scratch)
+            self.read_target(pair, matrix, target, mask, scratch, deformation)
 
     def read_raw(
         self,
@@ -159,16 +163,17 @@ class Reader:
         matrix: npt.NDArray[np.float64],
         raw: npt.NDArray[np.float32],
         scratch: Scratch | None = None,
+        deformation: Deformation | None = None,
     ) -> None:
         """Fill the raw voxels of one example; arguments as of `read`."""
-        lo, hi = _box(matrix, raw.shape[1:], pair.context)
+        moved = deformation.of_raw() if deformation else None
+        lo, hi = _box(matrix, raw.shape[1:], pair.context, moved)
         box = self.counters.mine().read(pair.raw, lo, hi)
-        if box.shape == raw.shape and _is_crop(matrix):
+        if moved is None and box.shape == raw.shape and _is_crop(matrix):
             self.scaling.apply(box, raw)
         else:
-            sample_raw(
-                box, translated(matrix, [-v for v in lo]), raw, scale=self._scale, shift=self._shift, scratch=scratch
-            )
+            through = translated(matrix, [-v for v in lo])
+            sample_raw(box, through, raw, scale=self._scale, shift=self._shift, scratch=scratch, displacement=moved)
         if box.dtype.kind == "f" and not np.isfinite(raw).all():
             raise DataError(f"{pair.raw.name}: NaN or infinite values in the box {lo} to {hi} (z, y, x).")
 
@@ -179,24 +184,26 @@ class Reader:
         target: npt.NDArray[Any],
         mask: npt.NDArray[np.bool_] | None,
         scratch: Scratch | None = None,
+        deformation: Deformation | None = None,
     ) -> None:
         """Fill target and mask of one example; arguments as of `read`."""
         tally = self.counters.mine()
         assert pair.target is not None
         through = target_matrix(matrix, self.geometry, pair.target_offset)
+        moved = deformation.of_target(self.geometry) if deformation else None
         if isinstance(pair.target, GridTarget):
-            pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target, tally.read)
+            pair.target.sample(matrix, self.geometry, pair.target_offset, pair.region, target, tally.read, deformation)
         elif target.dtype == np.float32:
-            _sample_values(pair.target, through, target, scratch, tally)
+            _sample_values(pair.target, through, target, scratch, tally, moved)
             if pair.vectors:
-                _turn(target, pair, matrix)
+                _turn(target, pair, matrix, deformation)
         else:
-            _sample_classes(pair.target, through, target, tally)
+            _sample_classes(pair.target, through, target, tally, moved)
             self._settle_classes(pair.target, target)
         counts: npt.NDArray[np.bool_] | bool = True
         if pair.mask is not None:
             marks = np.empty((1, *target.shape[1:]), pair.mask.dtype)
-            _sample_classes(pair.mask, target_matrix(matrix, self.geometry, pair.mask_offset), marks, tally)
+            _sample_classes(pair.mask, target_matrix(matrix, self.geometry, pair.mask_offset), marks, tally, moved)
             counts = marks != 0
         if target.dtype == np.float32:
             counts = counts & ~np.isnan(target)
@@ -242,14 +249,20 @@ class Reader:
         )
 
 
-def _sample_classes(source: Source, matrix: npt.NDArray[np.float64], out: npt.NDArray[Any], tally: Tally) -> None:
-    lo, hi = source_box(matrix, out.shape[1:], source.shape)
+def _sample_classes(
+    source: Source,
+    matrix: npt.NDArray[np.float64],
+    out: npt.NDArray[Any],
+    tally: Tally,
+    moved: Displacement | None,
+) -> None:
+    lo, hi = source_box(matrix, out.shape[1:], source.shape, moved)
     box = tally.read(source, lo, hi)
     steps = _steps(matrix)
-    if steps is not None:
+    if steps is not None and moved is None:
         np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="unsafe")
     else:
-        sample_labels(box, translated(matrix, [-v for v in lo]), out)
+        sample_labels(box, translated(matrix, [-v for v in lo]), out, displacement=moved)
 
 
 def _sample_values(
@@ -258,22 +271,30 @@ def _sample_values(
     out: npt.NDArray[np.float32],
     scratch: Scratch | None,
     tally: Tally,
+    moved: Displacement | None,
 ) -> None:
-    lo, hi = source_box(matrix, out.shape[1:], source.shape)
+    lo, hi = source_box(matrix, out.shape[1:], source.shape, moved)
     box = tally.read(source, lo, hi)
     steps = _steps(matrix)
-    if steps is not None:
+    if steps is not None and moved is None:
         np.copyto(out, box[:, :: steps[0], :: steps[1], :: steps[2]], casting="same_kind")
     else:
-        sample_raw(box, translated(matrix, [-v for v in lo]), out, scratch=scratch)
+        sample_raw(box, translated(matrix, [-v for v in lo]), out, scratch=scratch, displacement=moved)
 
 
-def _turn(target: npt.NDArray[np.float32], pair: Pair, matrix: npt.NDArray[np.float64]) -> None:
+def _turn(
+    target: npt.NDArray[np.float32], pair: Pair, matrix: npt.NDArray[np.float64], deformation: Deformation | None
+) -> None:
     """Give the vectors of a patch, which lie along the axes of the raw volume, along those of the patch."""
     if matrix[3, :3].any():
         raise DataError(
             f"pair {pair.name}: vectors can't follow a warp with perspective, which turns each voxel another way; use "
             "Warp(perspective=0)."
+        )
+    if deformation and deformation.field is not None:
+        raise DataError(
+            f"pair {pair.name}: vectors can't follow an elastic deformation, which turns each voxel another way; use "
+            "elastic=0."
         )
     to_patch = np.linalg.inv(matrix[:3, :3])
     for triple in pair.vectors:
@@ -293,11 +314,11 @@ def _is_crop(matrix: npt.NDArray[np.float64]) -> bool:
     return _steps(matrix) == (1, 1, 1)
 
 
-def _box(matrix: npt.NDArray[np.float64], shape: Sequence[int], context: Box) -> Box:
+def _box(matrix: npt.NDArray[np.float64], shape: Sequence[int], context: Box, moved: Displacement | None) -> Box:
     """Return the raw box that a patch needs; it never leaves the pair's context, not even by rounding."""
     corner = context[0]
     size = [h - l for l, h in zip(*context, strict=True)]
-    lo, hi = source_box(translated(matrix, [-v for v in corner]), shape, size)
+    lo, hi = source_box(translated(matrix, [-v for v in corner]), shape, size, moved)
     return (
         (lo[0] + corner[0], lo[1] + corner[1], lo[2] + corner[2]),
         (hi[0] + corner[0], hi[1] + corner[1], hi[2] + corner[2]),

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 from . import _warp_kernels as kernels
+from .deformation import Deformation, Displacement
+from .warp import corners_of
 
 __all__ = ["Scratch", "sample_labels", "sample_raw", "warm_up"]
 
@@ -43,6 +45,7 @@ def sample_raw(
     scale: Sequence[float] | float = 1.0,
     shift: Sequence[float] | float = 0.0,
     scratch: Scratch | None = None,
+    displacement: Displacement | None = None,
 ) -> None:
     """Interpolate linearly in `box` at the voxels that `matrix` gives for those of `out`.
 
@@ -58,6 +61,8 @@ def sample_raw(
         One for all channels or one each.
     scratch
         Memory to use again, the calling thread's own.
+    displacement
+        Where voxels of `out` are moved before `matrix` takes them to `box`; ``None``: they stay.
 
     Raises
     ------
@@ -75,16 +80,17 @@ def sample_raw(
     if word is None and box.dtype != np.float32:
         box = box.astype(np.float32)
     shape = box.shape[1:]
-    spans, inside = _spans(matrix, shape, out.shape[1:])
+    spans, inside = _spans(matrix, shape, out.shape[1:], displacement)
+    tables = None if displacement is None else displacement.tables(matrix, out.shape[1:])
     packed = scratch.elements(box[0].size, word or np.float32)
     for channel, patch, factor, term in zip(box, out, factors, terms, strict=True):
         source, strides = _flat(channel)
         if word is not None:
             kernels.pack_quads(source, strides, shape, spans, packed)
-            kernels.sample_quads(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape, inside)
+            kernels.sample_quads(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape, inside, tables)
         else:
             kernels.copy_spans(source, strides, shape, spans, packed)
-            kernels.sample_linear(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape)
+            kernels.sample_linear(packed, shape, matrix, factor, term, patch.reshape(-1), patch.shape, tables)
 
 
 def sample_labels(
@@ -93,6 +99,7 @@ def sample_labels(
     out: npt.NDArray[Any],
     *,
     scratch: Scratch | None = None,
+    displacement: Displacement | None = None,
 ) -> None:
     """Copy to each voxel of `out` the voxel of `box` that is nearest to where `matrix` takes it.
 
@@ -108,6 +115,8 @@ def sample_labels(
         ``(channels, z, y, x)``, C order, of a dtype that holds the ids.
     scratch
         Memory to use again, the calling thread's own.
+    displacement
+        As in `sample_raw`.
 
     Raises
     ------
@@ -122,11 +131,12 @@ def sample_labels(
         raise DataError(f"labels are integers, booleans or floats, not {box.dtype}")
     scratch = scratch or Scratch()
     shape = box.shape[1:]
-    spans, _ = _spans(matrix, shape, out.shape[1:])
+    spans, _ = _spans(matrix, shape, out.shape[1:], displacement)
+    tables = None if displacement is None else displacement.tables(matrix, out.shape[1:])
     packed = scratch.elements(box[0].size, box.dtype)
     for channel, patch in zip(box, out, strict=True):
         kernels.copy_spans(*_flat(channel), shape, spans, packed)
-        kernels.sample_nearest(packed, shape, matrix, patch.reshape(-1), patch.shape)
+        kernels.sample_nearest(packed, shape, matrix, patch.reshape(-1), patch.shape, tables)
 
 
 def warm_up(
@@ -143,10 +153,11 @@ def warm_up(
         Pairs: dtype of the source, dtype of the patches.
     """
     matrix = np.eye(4)
-    for dtype in raw_dtypes:
-        sample_raw(np.zeros((1, 2, 2, 2), dtype), matrix, np.empty((1, 2, 2, 2), np.float32))
-    for source, patch in label_dtypes:
-        sample_labels(np.zeros((1, 2, 2, 2), source), matrix, np.empty((1, 2, 2, 2), patch))
+    for moved in (None, Deformation(2).of_raw()):
+        for dtype in raw_dtypes:
+            sample_raw(np.zeros((1, 2, 2, 2), dtype), matrix, np.empty((1, 2, 2, 2), np.float32), displacement=moved)
+        for source, patch in label_dtypes:
+            sample_labels(np.zeros((1, 2, 2, 2), source), matrix, np.empty((1, 2, 2, 2), patch), displacement=moved)
 
 
 def _native(box: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -168,11 +179,12 @@ def _flat(channel: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, int]]
 
 
 def _spans(
-    matrix: npt.NDArray[np.float64], shape: tuple[int, ...], patch_shape: tuple[int, ...]
+    matrix: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    patch_shape: tuple[int, ...],
+    displacement: Displacement | None,
 ) -> tuple[npt.NDArray[np.int32], bool]:
-    corners = np.array([(z, y, x, 1.0) for z in (0, 1) for y in (0, 1) for x in (0, 1)])
-    corners[:, :3] *= np.asarray(patch_shape) - 1
-    corners = corners @ matrix.T
+    corners = corners_of(patch_shape, displacement) @ matrix.T
     # Points near or behind infinity count as outside of the source: float32 can't tell where they are.
     behind = ~(corners[:, 3:] > 0.05)
     corners = np.where(behind, -1.0, corners[:, :3] / np.where(behind, 1.0, corners[:, 3:]))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .augment import Grey
 from .disturbances import smooth
-from .ranges import Range, black_and_span, drawn, drawn_count, set_counts, set_range
+from .ranges import Range, black_and_span, drawn, set_counts, set_range, some_sections
 
 __all__ = ["Defocus", "Faint", "Flicker", "Missing"]
 
@@ -168,9 +168,3 @@ class Flicker(Grey):
             section = np.ascontiguousarray(raw[:, z])
             super().apply(section, rng, scale=scale, shift=shift, limits=limits)
             raw[:, z] = section
-
-
-def some_sections(rng: np.random.Generator, number: int | tuple[int, int], depth: int) -> list[int]:
-    """Draw as many different sections as `number` says, in order; all but one of `depth` at most."""
-    count = min(drawn_count(rng, number), depth - 1)
-    return sorted(rng.choice(depth, count, replace=False).tolist())

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from elektronn_tui.errors import DataError
 
 if TYPE_CHECKING:
+    from .deformation import Deformation, Displacement
     from .geometry import Geometry
 
-__all__ = ["Warp", "bounding_box", "place", "positions", "source_box", "target_matrix", "translated"]
+__all__ = ["Warp", "bounding_box", "corners_of", "place", "positions", "source_box", "target_matrix", "translated"]
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int, int]
@@ -209,16 +210,26 @@ def target_matrix(matrix: Matrix, geometry: Geometry, origin: Sequence[float] = 
     return translated(matrix @ grid, [-position for position in origin])
 
 
-def bounding_box(matrix: Matrix, shape: Sequence[int]) -> tuple[Matrix, Matrix]:
+def corners_of(shape: Sequence[int], displacement: Displacement | None = None) -> Matrix:
+    """Return the corners (z, y, x, 1) of the box that displaced voxels of a patch of `shape` lie in, (8, 4) float64."""
+    low, high = (np.zeros(3), np.zeros(3)) if displacement is None else displacement.reach
+    ends = list(zip(low, np.asarray(shape) - 1 + high, strict=True))
+    return np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]])
+
+
+def bounding_box(
+    matrix: Matrix, shape: Sequence[int], displacement: Displacement | None = None
+) -> tuple[Matrix, Matrix]:
     """Return the least and the greatest index (z, y, x; float64) that `matrix` takes a patch of `shape` to.
+
+    Its voxels may be displaced before.
 
     Raises
     ------
     DataError
         If the perspective is so strong that the homogeneous coordinate falls to 0.3 or below at a corner.
     """
-    ends = [(0, int(extent) - 1) for extent in shape]
-    corners = np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]) @ matrix.T
+    corners = corners_of(shape, displacement) @ matrix.T
     if corners[:, 3].min() <= _LEAST_HOMOGENEOUS:
         raise DataError(
             f"the perspective of this warp is too strong for a patch of {_text(shape)}: the homogeneous coordinate "
@@ -229,7 +240,11 @@ def bounding_box(matrix: Matrix, shape: Sequence[int]) -> tuple[Matrix, Matrix]:
 
 
 def positions(
-    matrix: Matrix, geometry: Geometry, raw_shape: Sequence[int], region: Region | None = None
+    matrix: Matrix,
+    geometry: Geometry,
+    raw_shape: Sequence[int],
+    region: Region | None = None,
+    deformation: Deformation | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the first and the last translation (z, y, x; both may be used) that keep a warped patch in its volume.
 
@@ -241,18 +256,21 @@ def positions(
         Voxels of the raw volume; the patch stays in it.
     region
         ``(lo, hi)``, half open, in voxels of the raw volume: the target voxels stay in it. ``None``: no limit.
+    deformation
+        What is done to the patch before `matrix`; ``None``: nothing.
 
     Raises
     ------
     DataError
         If no translation does; the message names the shapes.
     """
-    low, high = bounding_box(matrix, geometry.patch_shape)
+    low, high = bounding_box(matrix, geometry.patch_shape, deformation.of_raw() if deformation else None)
     first = np.ceil(-low - _TOLERANCE)
     last = np.floor(np.asarray(raw_shape) - 1 - high + _TOLERANCE)
     spans = high - low + 1
     if region is not None:
-        low, high = bounding_box(target_matrix(matrix, geometry), geometry.target_shape)
+        moved = deformation.of_target(geometry) if deformation else None
+        low, high = bounding_box(target_matrix(matrix, geometry), geometry.target_shape, moved)
         first = np.maximum(first, np.ceil(np.asarray(region[0]) - low - _TOLERANCE))
         last = np.minimum(last, np.floor(np.asarray(region[1]) - 1 - high + _TOLERANCE))
     if (last < first).any():
@@ -279,9 +297,10 @@ def place(
     raw_shape: Sequence[int],
     rng: np.random.Generator,
     region: Region | None = None,
+    deformation: Deformation | None = None,
 ) -> npt.NDArray[np.int64]:
     """Draw one of the translations that `positions` admits, each equally likely. Raises what `positions` raises."""
-    first, last = positions(matrix, geometry, raw_shape, region)
+    first, last = positions(matrix, geometry, raw_shape, region, deformation)
     return rng.integers(first, last + 1)
 
 
@@ -292,9 +311,11 @@ def translated(matrix: Matrix, position: Sequence[float] | npt.NDArray[np.int64]
     return moved
 
 
-def source_box(matrix: Matrix, shape: Sequence[int], source_shape: Sequence[int]) -> tuple[Shape, Shape]:
+def source_box(
+    matrix: Matrix, shape: Sequence[int], source_shape: Sequence[int], displacement: Displacement | None = None
+) -> tuple[Shape, Shape]:
     """Return the box ``(lo, hi)``, half open, of the source that sampling `shape` voxels through `matrix` needs."""
-    low, high = bounding_box(matrix, shape)
+    low, high = bounding_box(matrix, shape, displacement)
     extent = np.asarray(source_shape)
     begin = np.clip(np.floor(low + _TOLERANCE), 0, extent - 1).astype(int)
     end = np.clip(np.ceil(high - _TOLERANCE) + 1, begin + 1, extent).astype(int)

@@ -16,6 +16,7 @@ __all__ = ["AUGMENTATIONS", "OF_SECTIONS", "augmentation_arguments", "probabilit
 AUGMENTATIONS = {
     "warp": "Warp",
     "grey": "Grey",
+    "elastic": "Elastic",
     "blur": "Blur",
     "noise": "Noise",
     "blobs": "Blobs",
@@ -23,10 +24,12 @@ AUGMENTATIONS = {
     "faint": "Faint",
     "defocus": "Defocus",
     "missing": "Missing",
+    "slip": "Slip",
+    "misalignment": "Misalignment",
 }
 """Probabilities, each a setting and a control, and what `elektronn_tui.data` calls the class of ``NAME_args``."""
 
-OF_SECTIONS = ("flicker", "faint", "defocus", "missing")
+OF_SECTIONS = ("flicker", "faint", "defocus", "missing", "slip", "misalignment")
 
 
 def probabilities(experiment: Experiment, spatial_shape: tuple[int | None, ...]) -> dict[str, float]:

@@ -138,6 +138,8 @@ class Experiment:
     warp_args: Any = _arguments("Warp", "how far")
     grey: float = _probability(0.5, "grey values of one are varied")
     grey_args: Any = _arguments("Grey", "how far")
+    elastic: float = _probability(0.0, "one is deformed elastically")
+    elastic_args: Any = _arguments("Elastic", "how far, how smoothly")
     blur: float = _probability(0.0, "one is blurred")
     blur_args: Any = _arguments("Blur", "how far")
     noise: float = _probability(0.0, "noise is added to one")
@@ -152,6 +154,10 @@ class Experiment:
     defocus_args: Any = _arguments("Defocus", "how many, how far")
     missing: float = _probability(0.0, "some sections are blank")
     missing_args: Any = _arguments("Missing", "how many")
+    slip: float = _probability(0.0, "some sections lie beside their target")
+    slip_args: Any = _arguments("Slip", "how many, how far")
+    misalignment: float = _probability(0.0, "from some section on raw image and target lie beside the ones before")
+    misalignment_args: Any = _arguments("Misalignment", "how far")
     scaling: str = setting(
         default="measured",
         type="choice",

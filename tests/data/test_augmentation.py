@@ -50,7 +50,7 @@ def test_one_disturbance_does_not_change_whether_another_happens(source):
 
 
 def test_an_example_is_a_function_of_its_number_with_all_of_them(source):
-    how = AugmentSettings(warp=0.5, **dict.fromkeys(DISTURBANCES, 0.5))
+    how = AugmentSettings(**dict.fromkeys(AUGMENTATIONS, 0.5))
     batch = source.batch([4, 2, 9], how)
     for k, i in enumerate([4, 2, 9]):
         np.testing.assert_array_equal(batch["raw"][k], source.example(i, how).raw)
@@ -71,7 +71,7 @@ def test_images_are_disturbed_too(shape):
 
 
 def test_no_probability():
-    for name in ("warp", *DISTURBANCES):
+    for name in AUGMENTATIONS:
         with pytest.raises(DataError, match=f"{name}=1.5; a probability from 0 to 1"):
             AugmentSettings(**{name: 1.5})
 
@@ -81,4 +81,4 @@ def test_experiments_know_all_of_them():
     assert fields == {*AUGMENTATIONS, *(f"{name}_args" for name in AUGMENTATIONS)}
     for name, kind in AUGMENTATIONS.items():
         assert type(getattr(AugmentSettings(), f"{name}_args")).__name__ == kind
-    assert set(OF_SECTIONS) <= set(DISTURBANCES)
+    assert set(OF_SECTIONS) <= set(AUGMENTATIONS)

@@ -419,17 +419,19 @@ def test_real_tissue(shared_data: Path) -> None:
 WARMED = """
 import sys
 import numpy as np
-from elektronn_tui.data import AugmentSettings, Geometry, Pair, Patches, Warp, _grey_kernels, _warp_kernels
+from elektronn_tui.data import AugmentSettings, Geometry, Pair, Patches, Warp
+from elektronn_tui.data import _blur_kernels, _grey_kernels, _warp_kernels
 
 path, raw_dtype, label_dtype = sys.argv[1:]
 np.save(path, np.zeros((14, 30, 30), raw_dtype))
 pair = Pair(path, np.zeros((14, 30, 30), label_dtype), mask=np.ones((14, 30, 30), np.uint8))
 source = Patches([pair], Geometry((5, 9, 9), (3, 5, 5), (1, 2, 2)), seed=0)
 source.warm_up()
-modules = (_warp_kernels, _grey_kernels)
+modules = (_warp_kernels, _grey_kernels, _blur_kernels)
 kernels = [kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")]
 before = [len(kernel.signatures) for kernel in kernels]
-source.batch(range(20), AugmentSettings(warp=1, grey=1, warp_args=Warp(lock_z=False, perspective=0.2)))
+often = dict.fromkeys(("grey", "elastic", "slip", "misalignment", "blur", "defocus", "flicker", "blobs"), 0.5)
+source.batch(range(40), AugmentSettings(warp=1, warp_args=Warp(lock_z=False, perspective=0.2), **often))
 after = [len(kernel.signatures) for kernel in kernels]
 sys.exit(0 if sum(before) > 3 and after == before else 1)
 """
