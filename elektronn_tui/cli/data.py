@@ -85,7 +85,7 @@ def _rest(report: DataReport) -> Iterator[tuple[str, str]]:
     else:
         mean, std = (", ".join(f"{value:.4g}" for value in report.scaling[key]) for key in ("mean", "std"))
         yield "scaling", f"(raw - {mean}) / {std}"
-    yield "varied", ", ".join(f"{name} {value}" for name, value in report.augmentation.items()) or "not at all"
+    yield "varied", ", ".join(f"{name} {value}" for name, value in report.augmentation.items() if value) or "not at all"
     yield "validation", f"{report.validation} examples"
     example = report.example
     position = ", ".join(map(str, example.position))
