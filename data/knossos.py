@@ -19,7 +19,7 @@ from elektronn_tui.errors import DataError, did_you_mean
 from .chunks import CACHE_BYTES, CacheStats, ChunkedArray, Place
 from .knossos_conf import CONF_SUFFIXES, ENCODINGS, Layer, Level, find_conf, mag_of, read_layers
 from .knossos_cubes import ParallelCache, cube_path, decode_cube, read_raw
-from .sources import Box, Source, Vec3, checked_box, native_dtype, triple
+from .sources import Box, Source, Vec3, checked_box, native_dtype, opened, triple
 
 __all__ = ["KnossosSource", "is_knossos", "knossos_path", "open_knossos", "sliced"]
 
@@ -330,11 +330,16 @@ def sliced(source: Source, index: Any) -> np.ndarray:
     return np.asarray(source.read(lo, hi)[0][tuple(cut)])
 
 
+def names_knossos(address: str) -> bool:
+    """Return whether an address is one of `open_knossos` by its scheme or the name of its file."""
+    return address.startswith(_SCHEME) or _split(address)[0].endswith((*CONF_SUFFIXES, ".k.zip"))
+
+
 def is_knossos(address: str) -> bool:
     """Return whether an address is one of `open_knossos`; looks at folders only where nothing else decides."""
-    path = _split(address)[0]
-    if address.startswith(_SCHEME) or path.endswith((*CONF_SUFFIXES, ".k.zip")):
+    if names_knossos(address):
         return True
+    path = _split(address)[0]
     try:
         folder = Path(path).expanduser()
         names = os.listdir(folder) if folder.is_dir() else []
@@ -366,7 +371,7 @@ def open_knossos(address: str, **options: Any) -> Source:
 
         if parts:
             raise DataError(f"{address}: nothing can follow the file; use {path!r}, and mag= where it isn't mag 1.")
-        return KnossosAnnotation(path, **options)
+        return opened(KnossosAnnotation, path, **options)
     found: dict[str, Any] = {}
     for part in parts:
         if match := re.fullmatch(r"mag([0-9]+)", part):
@@ -375,7 +380,7 @@ def open_knossos(address: str, **options: Any) -> Source:
             found["encoding" if part in ENCODINGS else "layer"] = part
     if twice := set(found) & set(options):
         raise DataError(f"{address}: {', '.join(twice)} is given in the address and as an option; leave out one.")
-    return KnossosSource(path, **found, **options)
+    return opened(KnossosSource, path, **found, **options)
 
 
 def _split(address: str) -> tuple[str, list[str]]:

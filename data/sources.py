@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -322,6 +323,11 @@ def split_address(address: str | Path) -> tuple[str, str]:
     return text, ""
 
 
+def names_file(address: str) -> bool:
+    """Tell whether an address is that of a file that may hold volumes, by its suffix."""
+    return Path(split_address(address)[0]).suffix.lower() in _SUFFIXES
+
+
 def sections_folder(address: str | Path) -> Path | None:
     """Return the folder of an address that is one, or a pattern for the names of files in one; None for others."""
     path, key = split_address(address)
@@ -352,18 +358,18 @@ def open_source(address: str | Path, **options: Any) -> Source:
           `KnossosAnnotation`.
     **options
         `axes`, `voxel_size`, `offset`, `cache_bytes` (but for ``.npy``), and what else `StoreSource` takes; of
-        `KnossosSource` `mag`, `layer`, `encoding` and its others.
+        `KnossosSource` `mag`, `layer`, `encoding` and its others, but no `axes`. None stands for the default.
 
     Raises
     ------
     DataError
-        The address names no format that is known.
+        The address names no format that is known, or an option is none of its format.
     """
     from .knossos import is_knossos, open_knossos
     from .stores import StoreSource, is_store
 
     if is_store(str(address)):
-        return StoreSource(str(address), **options)
+        return opened(StoreSource, str(address), **options)
     if is_knossos(str(address)):
         return open_knossos(str(address), **options)
     path, key = split_address(address)
@@ -371,25 +377,34 @@ def open_source(address: str | Path, **options: Any) -> Source:
     if sections_folder(address) is not None:
         from .slices import SlicesSource
 
-        return SlicesSource(path, **options)
+        return opened(SlicesSource, path, **options)
     if suffix == ".npy" and not key:
-        return ArraySource(path, **options)
+        return opened(ArraySource, path, **options)
     if suffix == ".npz":
         from .npz import NpzSource
 
-        return NpzSource(path, key or None, **options)
+        return opened(NpzSource, path, key or None, **options)
     if suffix in _TIFF and not key:
         from .tiff import TiffSource
 
-        return TiffSource(path, **options)
+        return opened(TiffSource, path, **options)
     if suffix in _HDF5:
         from .hdf5 import HDF5Source
 
-        return HDF5Source(path, key or None, **options)
+        return opened(HDF5Source, path, key or None, **options)
     raise DataError(
         f"{str(address)!r} is no address of a volume; use 'file.h5:key', 'file.npy', 'file.npz:key', 'stack.tif', "
         "'x.zarr/key', a KNOSSOS folder, or a folder of sections."
     )
+
+
+def opened(kind: Callable[..., Source], *where: Any, **options: Any) -> Source:
+    """Return a source of this kind, made with the options that are not None; raise DataError for those it hasn't."""
+    given = {name: value for name, value in options.items() if value is not None}
+    known = list(inspect.signature(kind).parameters)[len(where) :]
+    if unknown := [name for name in given if name not in known]:
+        raise DataError(f"{where[0]}: {', '.join(unknown)} can't be said of it; options are {', '.join(known)}.")
+    return kind(*where, **given)
 
 
 def as_source(what: SourceLike) -> Source:

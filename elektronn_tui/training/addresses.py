@@ -6,7 +6,7 @@ from elektronn_tui.errors import ExperimentError
 
 from .arrays import check_file
 
-__all__ = ["check_address", "file_of"]
+__all__ = ["check_address", "file_of", "names_volume"]
 
 
 def check_address(address: str, path: str | None = None, setting: str = "data.volumes") -> None:
@@ -34,13 +34,22 @@ def check_address(address: str, path: str | None = None, setting: str = "data.vo
     elif is_knossos(address):
         if not knossos_path(address).exists():
             raise ExperimentError(f"{setting}: there is no file or folder {knossos_path(address).absolute()}")
-    elif path is not None and address.startswith(path):
+    elif path is not None and address.startswith(f"{path}:"):
         check_file(path, "volume.h5")
     elif (folder := sections_folder(address)) is not None:
         if not folder.is_dir():
             raise ExperimentError(f"{setting}: there is no folder {folder.absolute()} for the sections of {address}")
     else:
         check_file(file_of(address), "volume.h5", setting=setting)
+
+
+def names_volume(text: str) -> bool:
+    """Tell whether a text is the address of a volume of its own by its suffix or scheme, not the key of a dataset."""
+    from elektronn_tui.data.knossos import names_knossos
+    from elektronn_tui.data.sources import names_file
+    from elektronn_tui.data.stores import is_store
+
+    return is_store(text) or names_knossos(text) or names_file(text)
 
 
 def _check_store(address: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elektronn_tui.errors import DataError, ExperimentError
 
-from .addresses import check_address, file_of
+from .addresses import check_address, file_of, names_volume
 from .checks import (
     check_addresses,
     check_box,
@@ -31,6 +30,7 @@ from .targets import (
     check_target,
     make_target,
 )
+from .volumes import Volumes, hold_out
 
 if TYPE_CHECKING:
     from elektronn_tui.data import Pair, Selection, Source
@@ -38,32 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["DemoData", "VolumeData", "Volumes"]
 
 AXES = ("z", "y", "x")
-
-
-@dataclass(frozen=True)
-class Volumes:
-    """Opened volumes. A class of one's own may stand for `DemoData` or `VolumeData` if its ``open()`` returns this.
-
-    Attributes
-    ----------
-    train, valid : sequence of Pair
-        `valid` may be empty: then nothing is validated.
-    preview : Pair or None
-        What previews are made of; the first of `valid`, else of `train`, where it is None.
-    ignore : sequence of int
-        Target values that do not count, beside negative ones.
-    selection : Selection or None
-        What examples shall hold.
-    split : str
-        Which setting says what is held out, for messages.
-    """
-
-    train: Sequence[Pair]
-    valid: Sequence[Pair] = ()
-    preview: Pair | None = None
-    ignore: Sequence[int] = ()
-    selection: Selection | None = None
-    split: str = ""
 
 
 @settings("data.")
@@ -130,7 +104,7 @@ class DemoData:
         DataError
             More is held out than there is.
         """
-        return _split([self.pair()], [], self)
+        return hold_out([self.pair()], [], slices=self.valid_slices, axis=self.valid_axis)
 
     def pair(self, **options: Any) -> Pair:
         """Return the volume and what is learnt of it; `options` of `elektronn_tui.data.Pair`."""
@@ -154,19 +128,28 @@ class DemoData:
 class VolumeData:
     """Volumes of your own, with labels or segment ids.
 
-    Either one file with two datasets (`path`, `raw_key`, `label_key`), or several `volumes`. With a `demo_shape` the
+    Either one `path` with raw and labels (`raw_key`, `label_key`), or several `volumes`. With a `demo_shape` the
     synthetic volume takes their place as long as none of them is given.
     """
 
     path: str | None = setting(
-        default=None, type="path", optional=True, help="HDF5, Zarr or N5 file with raw and labels"
+        default=None,
+        type="path",
+        optional=True,
+        help="file with raw and labels: HDF5, npz, Zarr, N5, KNOSSOS; or, without a raw_key, the raw image",
     )
-    raw_key: str = setting(default="raw", type="text", help="dataset of the raw image in `path`")
+    raw_key: str | None = setting(
+        default="raw",
+        type="text",
+        optional=True,
+        help="dataset of the raw image in `path`, layer or mag of KNOSSOS; none: `path` is the raw image",
+    )
     label_key: str | None = setting(
         default="labels",
         type="text",
         optional=True,
-        help="dataset of the labels or segment ids in `path`; none: images alone, as for autoencoders",
+        help="dataset of the labels or segment ids in `path`, or the address of another volume, such as cells.k.zip; "
+        "none: images alone, as for autoencoders",
     )
     volumes: Sequence[tuple[str, Any]] = setting(
         default=(),
@@ -195,7 +178,7 @@ class VolumeData:
         default=None, type="text", optional=True, help="address of another raw image, of which previews are made"
     )
     mask_key: str | None = setting(
-        default=None, type="text", optional=True, help="dataset in `path` that is 0 where labels don't count"
+        default=None, type="text", optional=True, help="the same of what is 0 where labels don't count"
     )
     masks: Sequence[str] = setting(
         default=(), type="object", check=check_addresses, help="the same for `volumes`, one address each"
@@ -337,6 +320,13 @@ class VolumeData:
             raise ExperimentError("data: valid_volumes are given, but no path or volumes to train on")
         if self.mask_key is not None and self.path is None:
             raise ExperimentError("data.mask_key: it names a dataset in path, which isn't given; use masks=[...]")
+        for name in ("label_key", "mask_key"):
+            key = getattr(self, name)
+            if self.path is not None and self.raw_key is None and key is not None and not names_volume(key):
+                raise ExperimentError(
+                    f"data.{name}: without a raw_key path is the raw image itself, and {key!r} is the address of no "
+                    "volume; give one such as labels.h5:ids, or none"
+                )
         if self.masks and not self.volumes:
             raise ExperimentError("data.masks: they are for volumes=[...]; use mask_key for path")
         count = len(self.volumes) or 1
@@ -382,15 +372,20 @@ class VolumeData:
         """Return the addresses (raw, labels) for training and for validation."""
         train = [(str(raw), labels) for raw, labels in self.volumes]
         if self.path is not None:
-            labels = None if self.label_key is None else f"{self.path}:{self.label_key}"
-            train = [(f"{self.path}:{self.raw_key}", labels)]
+            train = [
+                (self.path if self.raw_key is None else f"{self.path}:{self.raw_key}", self._beside(self.label_key))
+            ]
         return train, [(str(raw), labels) for raw, labels in self.valid_volumes]
 
     def mask_addresses(self) -> list[str | None]:
         """Return the address of each training volume's mask, or None."""
         if self.path is not None:
-            return [None if self.mask_key is None else f"{self.path}:{self.mask_key}"]
+            return [self._beside(self.mask_key)]
         return [str(mask) for mask in self.masks] or [None] * (len(self.volumes) or 1)
+
+    def _beside(self, key: str | None) -> str | None:
+        """Return the address of a dataset in `path`, or of the volume that `key` names itself."""
+        return key if key is None or names_volume(key) else f"{self.path}:{key}"
 
     def check_files(self) -> None:
         """Refuse what can be seen to fail without opening a file.
@@ -409,7 +404,7 @@ class VolumeData:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
         parts = [part for pair in train + valid for part in pair if isinstance(part, (str, Path))]
         for address in [*parts, *(mask for mask in self.mask_addresses() if mask is not None)]:
-            check_address(str(address), self.path)
+            check_address(str(address), self.path, "data.path" if address == self.path else "data.volumes")
 
     def open(self) -> Volumes:
         """Open all volumes, or make the synthetic one.
@@ -432,7 +427,22 @@ class VolumeData:
                 for k, ((raw, labels), mask) in enumerate(zip(train, masks, strict=True))
             ]
             held_out = [self._pair(raw, labels, None, self._options(None, labels)) for raw, labels in valid]
-        return _split(pairs, held_out, self)
+        preview = None
+        if self.preview is not None:
+            from elektronn_tui.data import Pair
+
+            preview = Pair(self._source(self.preview), in_memory="auto" if self.in_memory else False)
+        return hold_out(
+            pairs,
+            held_out,
+            slices=self.valid_slices,
+            axis=self.valid_axis,
+            box=self.valid_box,
+            indices=self.valid_indices,
+            preview=preview,
+            ignore=self.ignore,
+            selection=self._selection(),
+        )
 
     @property
     def _is_demo(self) -> bool:
@@ -471,33 +481,3 @@ class VolumeData:
         from elektronn_tui.data import open_source
 
         return open_source(address, axes=self.axes, voxel_size=self.voxel_size)
-
-
-def _split(pairs: Sequence[Pair], held_out: Sequence[Pair], data: DemoData | VolumeData) -> Volumes:
-    """Hold out what the settings say."""
-    from elektronn_tui.data import Pair, split_box, split_region
-
-    train, valid, split = list(pairs), list(held_out), ""
-    what: dict[str, Any] = {}
-    box = None
-    if isinstance(data, VolumeData):
-        what = {"ignore": data.ignore, "selection": data._selection()}
-        if data.preview is not None:
-            what["preview"] = Pair(data._source(data.preview), in_memory="auto" if data.in_memory else False)
-        box = data.valid_box
-        if data.valid_indices:
-            split = f"data.valid_indices={list(data.valid_indices)}"
-            valid = [pair for k, pair in enumerate(train) if k in data.valid_indices]
-            train = [pair for k, pair in enumerate(train) if k not in data.valid_indices]
-    if not valid and (box is not None or data.valid_slices):
-        split = f"data.valid_slices={data.valid_slices}" if box is None else f"data.valid_box={box}"
-        try:
-            if box is None:
-                parts = [split_region(pair, data.valid_axis, last=data.valid_slices) for pair in train]
-                train, valid = [part[0] for part in parts], [part[1] for part in parts]
-            else:
-                around = [split_box(pair, box) for pair in train]
-                train, valid = [part for parts, _ in around for part in parts], [part for _, part in around]
-        except DataError as error:
-            raise DataError(f"{split.partition('=')[0]}: {error}") from error
-    return Volumes(tuple(train), tuple(valid), split=split, **what)

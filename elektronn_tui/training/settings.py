@@ -48,7 +48,8 @@ def setting(
     default, default_factory : object, optional
         Its value, or what makes it; without one the setting has to be given.
     type : str
-        One of a control's types, or ``"path"`` (a file, ``~`` allowed), ``"ints"`` (whole numbers), ``"object"``.
+        One of a control's types, or ``"path"`` (a file, ``~`` allowed, or a URL), ``"ints"`` (whole numbers),
+        ``"object"``.
     help : str
         What it is, for people, with the unit where it has one.
     check : callable, optional
@@ -121,7 +122,7 @@ def _typed(name: str, spec: _Spec, value: Any, *, text: bool = False) -> Any:
     if spec.type == "path":
         if not isinstance(value, (str, Path)) or not str(value):
             raise ExperimentError(f"{name}: {value!r} is not allowed; it must be the path of a file")
-        value = str(Path(value).expanduser())
+        value = str(value) if "://" in str(value) else str(Path(value).expanduser())
     elif spec.type == "ints":
         value = _ints(name, spec, value, text)
     elif text:

@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
+from elektronn_tui.data import write_knossos
 from elektronn_tui.errors import DataError, ExperimentError
 from elektronn_tui.training.experiment import DemoData, VolumeData, load_experiment
 from elektronn_tui.training.runner import build
@@ -53,6 +54,36 @@ def test_stacks_folders_and_archives_are_volumes_too(tmp_path):
     for missing in ("no.tif", "no.npz:raw", "nowhere/*.png"):
         with pytest.raises(ExperimentError, match=r"data\.volumes: there is no (file|folder) .*no"):
             VolumeData(volumes=[(f"{tmp_path}/{missing}", f"{tmp_path}/ids")]).check_files()
+
+
+def test_any_volume_can_be_the_raw_image_and_labels_lie_elsewhere(tmp_path, volume):
+    pytest.importorskip("cramjam")
+    tifffile = pytest.importorskip("tifffile")
+    raw = np.random.default_rng(0).integers(0, 255, (20, 40, 40), np.uint8)
+    ids = raw.astype(np.uint64) // 64 + 1
+    em = write_knossos(raw, tmp_path / "em", experiment="em", mags=(1, 2), cube_shape=(16, 16, 16))
+    write_knossos(ids, tmp_path / "seg", experiment="seg", cube_shape=(16, 16, 16), format="seg.sz.zip")
+    (tmp_path / "sections").mkdir()
+    for z in range(20):
+        tifffile.imwrite(tmp_path / "sections" / f"{z}.tif", raw[z])
+    of_knossos = f"knossos://{tmp_path}/seg"
+    for path, raw_key, label_key in (
+        (em, "mag1", of_knossos),
+        (tmp_path / "em", None, of_knossos),
+        (f"knossos://{tmp_path}/em", None, f"{volume}:ids"),
+        (tmp_path / "sections", None, f"{volume}:ids"),
+    ):
+        data = VolumeData(path=str(path), raw_key=raw_key, label_key=label_key, valid_slices=4)
+        data.check_files()
+        (pair,) = data.open().train
+        np.testing.assert_array_equal(pair.raw.read((0, 0, 0), (20, 40, 40))[0], raw)
+        assert pair.target is not None
+    with pytest.raises(ExperimentError, match=r"data\.label_key: .* 'ids' is the address of no volume"):
+        VolumeData(path=str(tmp_path / "em"), raw_key=None, label_key="ids")
+    with pytest.raises(DataError, match="axes can't be said of it"):
+        VolumeData(path=str(tmp_path / "em"), raw_key=None, label_key=None, axes="xyz").open()
+    with pytest.raises(ExperimentError, match=r"data\.path: there is no file .*nothing\.tif"):
+        VolumeData(path=str(tmp_path / "nothing.tif"), raw_key=None, label_key=None).check_files()
 
 
 def test_one_file_with_two_datasets(volume):
