@@ -26,7 +26,7 @@ import numpy as np
 from benchmarking import emit, main, median, options, rounded, spread, verdict
 
 GOAL = 1.6
-"""Scaling of a warm cache over two threads."""
+"""Scaling of cold reads over two threads. Warm ones copy: `patch_threads` measures what a training has of them."""
 
 PLAIN = ("free", "copy")
 BOX = (23, 185, 185)
@@ -119,10 +119,9 @@ def benchmark() -> int:
             ids = volume.ids.astype(np.uint64)
             file.create_dataset("ids", data=ids, chunks=CHUNKS, compression="gzip", shuffle=True)
         found = {key: compare(path, key, shape, 5 if args.quick else args.turns) for key in ("raw", "ids")}
-    scaling = min(figures["warm"]["scaling"] for figures in found.values())
+    cold, warm = (min(figures[name]["scaling"] for figures in found.values()) for name in ("cold", "warm"))
     ratios = {f"{key}, {name}": rounded(found[key][name]["ratio"]) for key in found for name in ("cold", "warm")}
-    cold = min(figures["cold"]["scaling"] for figures in found.values())
-    return verdict("read", GOAL, met=scaling >= GOAL, ratio=scaling, cold_scaling=cold, against_h5py=ratios)
+    return verdict("read", GOAL, met=cold >= GOAL, ratio=cold, warm_scaling=warm, against_h5py=ratios)
 
 
 if __name__ == "__main__":
