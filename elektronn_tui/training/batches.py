@@ -87,6 +87,11 @@ class Feeder:
     model : Model
     device : torch.device
 
+    Attributes
+    ----------
+    negative_is_unknown : bool
+        Whether integer targets below 0 don't count, as those of volumes: a node of floats then gets NaN.
+
     Raises
     ------
     ExperimentError
@@ -103,6 +108,7 @@ class Feeder:
         if model.target_node is not None:
             self._nodes["target"] = model.target_node
         self._device = device
+        self.negative_is_unknown = False
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """Return tensors on the device, keyed by the names of the input nodes.
@@ -130,7 +136,8 @@ class Feeder:
                 array = np.moveaxis(array, 0, node.shape.tag2index("b"))
             tensor = torch.from_numpy(np.ascontiguousarray(array))
             if node is not None and "float" in str(node.dtype) and tensor.dtype != torch.float32:
-                tensor = tensor.float()
+                unknown = tensor < 0 if key == "target" and self.negative_is_unknown else None
+                tensor = tensor.float() if unknown is None else tensor.float().masked_fill(unknown, torch.nan)
             tensors[node.name if node is not None else key] = tensor.to(self._device, non_blocking=True)
         return tensors
 

@@ -114,6 +114,7 @@ def _from_volumes(volumes: Volumes, opening: Opening) -> Supply:
             f"Input((1, {channels}, ...), ...) would fit"
         )
     _check_target_channels(volumes, model)
+    opening.feed.negative_is_unknown = True
     geometry = Geometry.from_shapes(model.input_node.shape, _output(model).shape)
     classes = Classes.of(model)
     what: dict[str, Any] = {"classes": classes.n_class if classes else None, "ignore": volumes.ignore}

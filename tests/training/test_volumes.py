@@ -209,6 +209,31 @@ def test_what_is_ignored_never_enters_the_loss(volume, make_session, make_experi
     assert losses[0] == losses[1]
 
 
+def regression():
+    from elektronn_tui.models import AggregateLoss, Conv, Input, Input_like, Model, SquaredLoss
+
+    raw = Input((1, 1, 3, 15, 15), "b,f,z,y,x", name="raw")
+    out = Conv(raw, 1, (1, 4, 4), (1, 2, 2), activation_func="lin", name="out")
+    target = Input_like(out, dtype="float32", name="target")
+    loss = AggregateLoss([SquaredLoss(out, target)], name="loss")
+    return Model(input_node=raw, target_node=target, loss_node=loss, prediction_node=out)
+
+
+def test_unknown_integers_count_for_a_regression_as_little_as_nan(volume, make_session, make_experiment):
+    hidden = np.zeros(SHAPE, bool)
+    hidden[:, :, :20] = True
+    losses = []
+    for kind, unknown in (("i8", -3), ("f4", np.nan)):
+        path = volume.with_name(f"{kind}.h5")
+        with h5py.File(path, "w") as file, h5py.File(volume, "r") as whole:
+            file["raw"], file["classes"] = whole["raw"][:], np.where(hidden, unknown, whole["classes"][:]).astype(kind)
+        session = make_session(kind)
+        trainer = build(make_experiment(data=labelled(path), model=regression, steps=4, validate_every=4), session)
+        trainer.run()
+        losses.append([session.metrics["loss"][step] for step in range(1, 5)] + [session.metrics["valid_loss"][4]])
+    assert losses[0] == losses[1]
+
+
 def test_a_preview_of_another_volume(volume, make_session, make_experiment, tmp_path):
     other = tmp_path / "other.npy"
     np.save(other, np.full((6, 30, 30), 77, np.uint8))
