@@ -14,6 +14,7 @@ from .protocol import (
     Done,
     Execute,
     Executed,
+    JobStarted,
     MakePreview,
     Pause,
     Receipts,
@@ -24,6 +25,7 @@ from .protocol import (
     Save,
     SetConsoleMode,
     SetControls,
+    StartJob,
     Stop,
     Undo,
     Unpin,
@@ -79,6 +81,8 @@ class Commands:
                 if session.on_preview is None:
                     why = session.status().no_preview
                     raise SessionError(f"this session makes no previews{f': {why}' if why else ''}")
+            case StartJob(kind=kind, arguments=arguments, cwd=cwd):
+                session.jobs.check(kind, arguments, cwd)
             case Undo(count=count) | Redo(count=count):
                 if not 1 <= count <= 1000:
                     raise SessionError(f"count={count} is not allowed; it must be from 1 to 1000")
@@ -140,6 +144,8 @@ class Commands:
                 assert session.on_preview is not None  # `prepare` refused it otherwise
                 session.on_preview()
                 return Done(step=session.step)
+            case StartJob(kind=kind, arguments=arguments, cwd=cwd):
+                return JobStarted(job=session.jobs.start(kind, arguments, cwd=cwd, client=client.name).info)
             case Stop(now=now):
                 return self._stop(client, now=now)
         raise SessionError(f"a session can't carry out {request.type_name}")

@@ -12,6 +12,7 @@ from .protocol import (
     ConsoleOutput,
     ControlInfo,
     Delta,
+    JobInfo,
     LogLine,
     MetricInfo,
     NodeInfo,
@@ -27,7 +28,7 @@ T = TypeVar("T", LogLine, ConsoleOutput)
 
 TEXT_BUDGET = 48_000
 """Characters of log lines, and of console output, that one message brings at most."""
-MARKS, LOG_LINES, JOURNAL_ENTRIES, CONSOLE_PIECES = 1000, 200, 100, 200
+MARKS, LOG_LINES, JOURNAL_ENTRIES, CONSOLE_PIECES, JOBS = 1000, 200, 100, 200, 100
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Cursor:
     preview: PreviewInfo | None = None
     undo: str = ""
     redo: str = ""
+    jobs_version: int = 0
+    jobs: dict[int, JobInfo] = field(default_factory=dict)
 
 
 class Feed:
@@ -116,6 +119,8 @@ class Feed:
             changes["undo"] = cursor.undo = undo
         if redo != cursor.redo:
             changes["redo"] = cursor.redo = redo
+        if session.jobs.version != cursor.jobs_version or not urgent:
+            self._jobs(cursor, changes)
         if not urgent:
             self._flowing(cursor, changes)
         if not changes:
@@ -143,7 +148,16 @@ class Feed:
             console=_within_budget(console),
             undo=cursor.undo,
             redo=cursor.redo,
+            jobs=tuple(cursor.jobs.values()),
         )
+
+    def _jobs(self, cursor: Cursor, changes: dict[str, object]) -> None:
+        cursor.jobs_version = self._session.jobs.version
+        infos = {info.number: info for info in self._session.jobs.infos()[-JOBS:]}
+        changed = tuple(info for number, info in infos.items() if cursor.jobs.get(number) != info)
+        cursor.jobs = infos
+        if changed:
+            changes["jobs"] = changed
 
     def _flowing(self, cursor: Cursor, changes: dict[str, object]) -> None:
         session = self._session

@@ -19,7 +19,7 @@ import msgspec
 
 from elektronn_tui.errors import ProtocolError
 
-PROTOCOL = (1, 0)
+PROTOCOL = (1, 1)
 """Major and minor version. Clients and sessions of one major version understand each other."""
 
 MAX_FRAME = 64 * 1024 * 1024
@@ -30,6 +30,8 @@ MAX_REQUEST = 4 * 1024 * 1024
 State = Literal["starting", "running", "paused", "halted", "finished", "stopped", "failed", "lost"]
 LIVE_STATES: frozenset[str] = frozenset({"starting", "running", "paused", "halted"})
 ConsoleMode = Literal["observe", "hold"]
+JobState = Literal["starting", "queued", "running", "finished", "failed", "cancelled", "lost"]
+ACTIVE_JOBS: frozenset[str] = frozenset({"starting", "queued", "running"})
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -157,6 +159,51 @@ class PreviewInfo(Message, frozen=True, kw_only=True):
     slices: tuple[int, ...] = ()  # z of those that were kept; empty: all
 
 
+class JobInfo(Message, frozen=True, kw_only=True):
+    """A job: a process of its own that works on a snapshot of the session."""
+
+    number: int
+    kind: str  # "predict"
+    text: str = ""  # what it makes of what, for people
+    state: JobState = "starting"  # writing its snapshot; waiting for the jobs before it; ...
+    reason: str = ""  # why it failed or is lost
+    progress: float = 0.0  # 0 to 1
+    detail: str = ""  # where it stands, in its own words
+    step: int = 0  # steps that its snapshot had
+    started: float = 0.0  # Unix time when it was asked for
+    ended: float = 0.0  # Unix time, 0 while it has not
+    pid: int = 0  # also its process group; 0 before there is a process
+    directory: str = ""  # its record, its snapshot, its log
+    client: str = ""  # who asked for it
+
+
+class JobOption(Message, frozen=True, kw_only=True):
+    """One of the arguments of a kind of job."""
+
+    name: str  # for people
+    type: Literal["text", "bool", "choice"]
+    flag: str = ""  # "--flips"; empty: given by its place
+    default: Any = ""
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+    def arguments(self, value: Any) -> tuple[str, ...]:
+        """Return what a value adds to a job's arguments."""
+        if not self.flag:
+            return (str(value),)
+        if self.type == "bool":
+            return (self.flag,) if value else ()
+        return (self.flag, str(value)) if value not in ("", None) else ()
+
+
+class JobOffer(Message, frozen=True, kw_only=True):
+    """A kind of job that a session can start now."""
+
+    kind: str
+    help: str = ""
+    options: tuple[JobOption, ...] = ()  # with the defaults of now
+
+
 class Receipt(Message, frozen=True, kw_only=True):
     """An edit that was applied."""
 
@@ -229,6 +276,7 @@ class Snapshot(Answer, frozen=True, kw_only=True):
     console: tuple[ConsoleOutput, ...] = ()  # the newest 200 pieces of the transcript
     undo: str = ""  # what the next undo takes back, empty for nothing
     redo: str = ""
+    jobs: tuple[JobInfo, ...] = ()  # the newest 100
 
 
 class CurrentStatus(Answer, frozen=True, kw_only=True):
@@ -330,6 +378,19 @@ class Preview(Answer, frozen=True, kw_only=True):
     depth: int
     window: tuple[int, int, int, int] | None = None  # what is shown of the slice: top, left, height, width in voxels
     images: tuple[Image, ...] = ()
+
+
+class JobStarted(Answer, frozen=True, kw_only=True):
+    """The job that was started."""
+
+    job: JobInfo
+
+
+class JobList(Answer, frozen=True, kw_only=True):
+    """Jobs, oldest first, and what can be started."""
+
+    jobs: tuple[JobInfo, ...] = ()
+    offers: tuple[JobOffer, ...] = ()
 
 
 class Request(Message, frozen=True, kw_only=True):
@@ -523,6 +584,32 @@ class Complete(Request, frozen=True, kw_only=True):
     fast: bool = False
 
 
+class StartJob(Request, frozen=True, kw_only=True):
+    """Start a job on a snapshot of the session as it is at the next step boundary.
+
+    The arguments are those of the command; `cwd` is where its relative paths begin (empty: the session's own).
+    """
+
+    writes = True
+    answer = JobStarted
+    kind: str
+    arguments: tuple[str, ...] = ()
+    cwd: str = ""
+
+
+class CancelJob(Request, frozen=True, kw_only=True):
+    """End a job that waits or runs."""
+
+    writes = True
+    number: int
+
+
+class GetJobs(Request, frozen=True, kw_only=True):
+    """Ask for the jobs, and for what can be started."""
+
+    answer = JobList
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -556,6 +643,7 @@ class Delta(Event, frozen=True, kw_only=True):
     console: tuple[ConsoleOutput, ...] | None = None  # new ones
     undo: str | None = None
     redo: str | None = None
+    jobs: tuple[JobInfo, ...] | None = None  # only those that changed
 
 
 class Gap(Event, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from .feed import Feed
 from .protocol import (
     PROTOCOL,
     Answer,
+    CancelJob,
     Complete,
     ControlList,
     CurrentStatus,
@@ -22,12 +23,14 @@ from .protocol import (
     Execute,
     GetControls,
     GetCurves,
+    GetJobs,
     GetJournal,
     GetLog,
     GetPreview,
     GetStatus,
     Hello,
     Interrupt,
+    JobList,
     JournalEntries,
     LogLines,
     Message,
@@ -123,6 +126,11 @@ class Queries:
                 if session.interrupt(number):
                     return Done(step=session.step)
                 return Refused(reason="no statement runs" if not number else f"statement {number} does not run")
+            case GetJobs():
+                return JobList(jobs=session.jobs.infos(), offers=session.jobs.offers())
+            case CancelJob(number=number):  # at once: a job is not the training's, which may be busy for long
+                session.jobs.cancel(number, client=connection.client.name)
+                return Done(step=session.step, text=f"job {number} is cancelled")
             case Complete():
                 self._completer.complete(message, connection, connection.answer_later(request_id))
                 return None

@@ -42,7 +42,7 @@ from .session import Client, Session
 
 __all__ = ["Server", "Timeouts"]
 
-CAPABILITIES = ("controls", "console", "complete", "curves", "log", "journal", "previews")
+CAPABILITIES = ("controls", "console", "complete", "curves", "log", "journal", "previews", "jobs")
 MAX_CLIENTS = 500
 URGENT_DELAY = 0.05
 """Seconds for which what is urgent is gathered before it is sent."""

@@ -30,6 +30,7 @@ from .commands import Commands
 from .console import Console
 from .edits import Edits
 from .files import write_atomically
+from .jobs import Jobs
 from .journal import Journal
 from .log import LOGGER, SessionLog
 from .previews import Previews, Volumes
@@ -103,6 +104,8 @@ class Session:
     ----------
     namespace : dict
         The console's.
+    jobs : Jobs
+        What works on snapshots, in processes of its own; the loop says what it offers.
     on_save : callable or None
         Set by the loop: makes a checkpoint under a name (None: of its own choice) and returns what was written.
     on_preview : callable or None
@@ -150,10 +153,12 @@ class Session:
         self.save_at_stop = True
         self._clock = Clock()
         self._attention = True  # the first safe point starts the session
-        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._orders: SimpleQueue[_Order | Callable[[], object] | None] = SimpleQueue()
         self._waiting = Waiting()
         self._status: dict[str, Any] = {}
         self._commands = Commands(self)
+        self.jobs = Jobs(self)
+        self.namespace["jobs"] = self.jobs.all
 
     # --- for the loop -----------------------------------------------------------------------------
 
@@ -308,6 +313,11 @@ class Session:
         self._attention = True
         self._orders.put(None)  # SimpleQueue is re-entrant, which Event and Condition are not
 
+    def at_safe_point(self, function: Callable[[], object]) -> None:
+        """Let the main thread call a function at its next safe point; never called if none comes any more."""
+        self._orders.put(function)
+        self._attention = True
+
     def changed(self) -> None:
         """Let clients hear soon."""
         if self.on_change is not None:
@@ -345,8 +355,10 @@ class Session:
                 order = self._orders.get() if self._waiting else self._orders.get_nowait()
             except Empty:
                 break
-            if order is not None:
+            if isinstance(order, _Order):
                 self._carry_out(order)
+            elif order is not None:
+                self._call(order)
         if self.stopping:
             return self._end_loop()
         self._clock.start()
@@ -363,6 +375,12 @@ class Session:
         self.update_state()
         order.reply(answer)
         self.changed()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except Exception:
+            self.logger.exception("what a thread left for a step boundary failed")
 
     def _end_loop(self) -> bool:
         self._attention = True  # whoever asks again is told again
@@ -402,7 +420,7 @@ class Session:
         with contextlib.suppress(Empty):
             while True:
                 order = self._orders.get_nowait()
-                if order is not None:
+                if isinstance(order, _Order):
                     order.reply(Refused(reason=f"the session has {_ENDED.get(self.state, 'ended')}"))
 
     def close(self) -> None:

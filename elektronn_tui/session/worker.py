@@ -210,6 +210,7 @@ class Worker:
     def _go_down(self, state: State, reason: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        self._session.jobs.let_go()
         self._server.close(state, reason, never_ran=self._never_ran)
         self._session.close()
         if self._state_file is not None:

@@ -131,7 +131,7 @@ def test_a_directory_that_is_open_to_others_is_refused(make_loop: Callable[..., 
 def test_welcome_says_who_the_session_is(loop: FakeLoop) -> None:
     with loop.client() as client:
         welcome = client.welcome
-    assert (welcome.session_id, welcome.name, welcome.protocol) == ("cafe0001", "fake-run", "1.0")
+    assert (welcome.session_id, welcome.name, welcome.protocol) == ("cafe0001", "fake-run", "1.1")
     assert welcome.python == sys.executable
     assert "console" in welcome.capabilities
 

@@ -100,3 +100,15 @@ def deaf(session: Any, order: Any) -> None:
 def hang(session: Any, order: Any) -> None:
     """Take for ever to begin."""
     time.sleep(1000)
+
+
+def train_with_jobs(session: Any, order: Any) -> None:
+    """Train, and offer jobs."""
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+    from gated_jobs import offered_by
+
+    offered_by(session)
+    train(session, order)

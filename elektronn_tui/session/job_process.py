@@ -1,0 +1,71 @@
+"""What a job's process is before it is the job: ``python -m elektronn_tui.session.job_process``.
+
+It lowers its priority, waits for the processes of the jobs before it, and then becomes the command. So the queue needs
+nobody to keep it: it goes on when the session's worker has ended or was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+import time
+from collections.abc import Sequence
+
+from .processes import process_start
+
+__all__ = ["NICENESS", "command_of", "main"]
+
+NICENESS = 10
+LOOK_EVERY = 1.0
+"""Seconds between two looks at a process where the system can't tell of its end."""
+
+
+def command_of(command: Sequence[str], after: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the command line that runs a command when some processes have ended.
+
+    Parameters
+    ----------
+    command
+        What to become.
+    after : sequence of (pid, start)
+        Processes as `processes.process_start` knows them.
+    """
+    waits = [f"--after={pid}:{start}" for pid, start in after]
+    return [sys.executable, "-P", "-m", __name__, *waits, "--", *command]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Wait, and become the command."""
+    parser = argparse.ArgumentParser(prog="elektronn-job")
+    parser.add_argument("--after", action="append", default=[], metavar="PID:START")
+    parser.add_argument("command", nargs="+")
+    arguments = parser.parse_args(argv)
+    os.nice(NICENESS)
+    for text in arguments.after:
+        pid, _, start = text.partition(":")
+        _wait_for(int(pid), int(start))
+    sys.stdout.write('{"event": "begin"}\n')
+    sys.stdout.flush()
+    os.execv(arguments.command[0], arguments.command)
+
+
+def _wait_for(pid: int, start: int) -> None:
+    if not hasattr(os, "pidfd_open"):
+        while process_start(pid) == start:
+            time.sleep(LOOK_EVERY)
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if process_start(pid) == start:
+            select.select([descriptor], [], [])
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()
