@@ -29,7 +29,9 @@ VERBS = {
     "resume": "let a paused session go on",
     "save": "let a session write a checkpoint",
     "stop": "end a session, with a checkpoint",
+    "jobs": "list the predictions that a session makes beside training, or cancel one",
     "new": "list the zoo, or copy an experiment from it to edit",
+    "predict": "predict a volume with a model file, or beside a running session",
     "data": "show what an experiment's data are, and an example as training would make it",
     "doctor": "check what sessions need of this machine",
 }

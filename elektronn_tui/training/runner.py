@@ -63,6 +63,7 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     import numpy as np
     import torch
 
+    from .prediction_jobs import KIND, prediction_offer
     from .resources import choose, environment
     from .shortcuts import console_namespace
     from .trainer import Trainer
@@ -80,6 +81,7 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     session.set_status(phase="opening the data")
     trainer = Trainer(experiment, model, experiment.data.open(), session, resources)
     session.namespace.update(console_namespace(trainer))
+    session.jobs.offer(KIND, prediction_offer(trainer))
     augmentation = trainer.augmentation
     config = {
         "experiment": experiment.to_dict()

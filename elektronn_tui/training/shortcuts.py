@@ -18,6 +18,7 @@ from .batches import evaluating
 from .checkpoints import load_weights
 from .hyperparameters import USES
 from .pictures import draw_batch, write_picture
+from .prediction_jobs import console_predict
 
 if TYPE_CHECKING:
     from elektronn_tui.data import DataStats
@@ -152,6 +153,7 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
         "batch": trainer.batch,
         "np": np,
         "torch": torch,
+        "predict": console_predict(trainer),
         **functions,
     }
 

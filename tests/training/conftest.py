@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from elektronn_tui.session.jobs import Jobs
 from elektronn_tui.training.controls import Controls
 from elektronn_tui.training.datasets import Volumes
 
@@ -20,6 +21,7 @@ class MemorySession:
         self.logger = logging.getLogger("tests.session")
         self.on_save = None
         self.on_preview = None
+        self.jobs = Jobs(self)
         self.metrics = {}
         self.status = {}
         self.graph = []
