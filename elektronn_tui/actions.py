@@ -153,6 +153,23 @@ ACTIONS: tuple[Action, ...] = (
         writes=True,
     ),
     Action(
+        name="predict",
+        keys=("d",),
+        label="predict",
+        palette="Predict a volume (dense prediction)",
+        help="Predict a whole volume with a snapshot of the weights, in a process beside the training, which goes on.",
+        verb="predict",
+        writes=True,
+    ),
+    Action(
+        name="jobs",
+        keys=("J",),
+        label="jobs",
+        palette="Jobs: what is predicted beside the training",
+        help="List the predictions that wait, run or are over; cancel one.",
+        verb="jobs",
+    ),
+    Action(
         name="hold",
         keys=("h",),
         label="hold",

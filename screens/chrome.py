@@ -12,6 +12,7 @@ from textual.widget import Widget
 from elektronn_tui.actions import actions_for, find
 from elektronn_tui.keymap import KeyMap
 
+from .jobs import job_pieces
 from .state import SessionState
 from .wording import count, duration, number, size, state_symbol
 
@@ -106,6 +107,9 @@ class StatusLine(Line):
                 lead.append((3, (("eta ", "dim"), (duration(status.eta), ""))))
         else:
             lead.append((2, (("trained ", "dim"), (duration(status.training_time), ""))))
+        jobs = job_pieces(state.jobs.values())
+        if jobs:
+            lead.append((1, jobs))
         tail: list[tuple[int, Sequence[Piece]]] = []
         if state.gap:
             tail.append((4, ((f"⋯ {size(state.gap)} skipped", "warn"),)))

@@ -12,6 +12,7 @@ import msgspec
 
 from elektronn_tui.errors import ElektronnError
 from elektronn_tui.session.errors import RequestRefused
+from elektronn_tui.session.job_files import read_jobs
 from elektronn_tui.session.journal import read_journal
 from elektronn_tui.session.log import read_log
 from elektronn_tui.session.protocol import (
@@ -123,6 +124,7 @@ class FinishedLink:
             journal_tail=tuple(journal[-KEPT_JOURNAL:]),
             graph=self._graph(),
             preview=self._preview_info(),
+            jobs=MappingProxyType({job.number: job for job in read_jobs(self._run_dir)}),
         )
 
     def _log_lines(self) -> list[LogLine]:

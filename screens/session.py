@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
@@ -15,11 +19,17 @@ from elektronn_tui.actions import actions_for
 from elektronn_tui.errors import ElektronnError, SessionError
 from elektronn_tui.keymap import KeyMap, key_name
 from elektronn_tui.session.errors import RequestRefused
+from elektronn_tui.session.job_files import cancel_job, read_jobs
 from elektronn_tui.session.protocol import (
+    ACTIVE_JOBS,
     Answer,
+    CancelJob,
     ConsoleMode,
     Done,
+    GetJobs,
     Interrupt,
+    JobInfo,
+    JobStarted,
     MakePreview,
     Pause,
     Receipts,
@@ -28,6 +38,7 @@ from elektronn_tui.session.protocol import (
     Resume,
     Save,
     SetConsoleMode,
+    StartJob,
     Stop,
     Undo,
 )
@@ -36,6 +47,7 @@ from elektronn_tui.session.registry import SessionInfo
 from .chrome import Banner, KeyLine, StatusLine, TabLine
 from .dialogs import StopQuestion
 from .finished import FinishedLink
+from .jobs import JobForm, JobList
 from .link import Link, SessionLink
 from .panes.console import ConsolePane
 from .panes.controls import ControlsPane, receipt_text
@@ -97,6 +109,7 @@ class SessionScreen(Screen[None]):
         self.active = "plots"
         self.zoomed = False
         self._following = False
+        self._job_states: dict[int, str] = {}
         self._archive: FinishedLink | None = None
 
     # --- layout
@@ -179,8 +192,10 @@ class SessionScreen(Screen[None]):
         """Show a new state."""
         if not self._following:
             return
-        if parts & {"status", "link"}:
+        if parts & {"status", "link", "jobs"}:
             self._show_chrome()
+        if "jobs" in parts:
+            self._show_jobs(tuple(state.jobs.values()))
         if state.link == "ended" and isinstance(self.link, SessionLink) and self.link.never_ran is not None:
             self.app.never_ran(self.info, self.link.never_ran)
         for name in NAMES:
@@ -192,6 +207,17 @@ class SessionScreen(Screen[None]):
         state = self.state
         self.query_one(StatusLine).take(state, self.info.name, self.read_only)
         self.query_one(Banner).take(state, self.keys, self.read_only)
+
+    def _show_jobs(self, jobs: tuple[JobInfo, ...]) -> None:
+        for screen in self.app.screen_stack:
+            if isinstance(screen, JobList):
+                screen.take(jobs)
+        for job in jobs:
+            if job.state not in ACTIVE_JOBS and self._job_states.get(job.number) in ACTIVE_JOBS:
+                told = f": {job.reason}" if job.reason else f": {job.text}"
+                role = {"finished": "good", "cancelled": "warn"}.get(job.state, "bad")
+                self.say(f"job {job.number} {job.state}{told}", role)
+        self._job_states = {job.number: job.state for job in jobs}
 
     # --- asking the session
 
@@ -244,6 +270,8 @@ class SessionScreen(Screen[None]):
                 self.say_receipts(answer)
             elif isinstance(answer, Done):
                 self.say(answer.text or done)
+            elif isinstance(answer, JobStarted):
+                self.say(f"job {answer.job.number}: {answer.job.kind} {answer.job.text}")
 
         if self.may_write():
             self._work(send)
@@ -297,6 +325,44 @@ class SessionScreen(Screen[None]):
     def action_preview(self) -> None:
         """Make a preview."""
         self._request(MakePreview(), "preview made")
+
+    def action_predict(self) -> None:
+        """Ask what is to be predicted, and start it."""
+
+        async def ask() -> None:
+            answer = await self.ask(GetJobs())
+            offers = [offer for offer in getattr(answer, "offers", ()) if offer.kind == "predict"]
+            if offers:
+                self.app.push_screen(JobForm(offers[0]), answered)
+            elif answer is not None:
+                self.say("this session's loop predicts no volumes", "warn")
+
+        def answered(arguments: tuple[str, ...] | None) -> None:
+            if arguments is not None:
+                self._request(StartJob(kind="predict", arguments=arguments, cwd=os.getcwd()))
+
+        if self.may_write():
+            self._work(ask)
+
+    async def action_jobs(self) -> None:
+        """Show the jobs, and cancel one; they may outlive the session, and are then known by their files."""
+        over, run_dir = self.state.link == "ended", Path(self.info.run_dir)
+
+        def answered(number: int | None) -> None:
+            if number is not None and over:
+                self._work(partial(self._cancel_left_job, run_dir, number))
+            elif number is not None:
+                self._request(CancelJob(number=number))
+
+        jobs = await asyncio.to_thread(read_jobs, run_dir) if over else tuple(self.state.jobs.values())
+        self.app.push_screen(JobList(jobs, f"{run_dir}/jobs"), answered)
+
+    async def _cancel_left_job(self, run_dir: Path, number: int) -> None:
+        try:
+            job = await asyncio.to_thread(cancel_job, run_dir, number)
+            self.say(f"job {number} {job.state}", "warn")
+        except ElektronnError as error:
+            self.say(str(error), "bad")
 
     def action_hold(self) -> None:
         """Switch the console's mode."""

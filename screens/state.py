@@ -12,6 +12,7 @@ from elektronn_tui.session.protocol import (
     ConsoleOutput,
     ControlInfo,
     Delta,
+    JobInfo,
     JournalEntry,
     LogLine,
     Mark,
@@ -26,10 +27,10 @@ __all__ = ["ALL_PARTS", "Link", "Part", "SessionState", "after_delta", "after_sn
 
 Link = Literal["connecting", "live", "lost", "ended"]
 Part = Literal[
-    "status", "controls", "metrics", "marks", "log", "journal", "graph", "preview", "console", "undo", "link"
+    "status", "controls", "metrics", "marks", "log", "journal", "graph", "preview", "console", "undo", "jobs", "link"
 ]
 ALL_PARTS: frozenset[Part] = frozenset(
-    ("status", "controls", "metrics", "marks", "log", "journal", "graph", "preview", "console", "undo", "link")
+    ("status", "controls", "metrics", "marks", "log", "journal", "graph", "preview", "console", "undo", "jobs", "link")
 )
 
 KEPT_MARKS = 1000
@@ -73,6 +74,7 @@ class SessionState:
     console: tuple[ConsoleOutput, ...] = ()
     undo: str = ""
     redo: str = ""
+    jobs: Mapping[int, JobInfo] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def live(self) -> bool:
@@ -105,6 +107,7 @@ def after_snapshot(state: SessionState, snapshot: Snapshot) -> SessionState:
         console=snapshot.console[-KEPT_CONSOLE:],
         undo=snapshot.undo,
         redo=snapshot.redo,
+        jobs=MappingProxyType({job.number: job for job in snapshot.jobs}),
     )
 
 
@@ -145,6 +148,9 @@ def after_delta(state: SessionState, delta: Delta) -> tuple[SessionState, frozen
         changed["undo"] = state.undo if delta.undo is None else delta.undo
         changed["redo"] = state.redo if delta.redo is None else delta.redo
         parts.add("undo")
+    if delta.jobs:
+        changed["jobs"] = MappingProxyType({**state.jobs, **{job.number: job for job in delta.jobs}})
+        parts.add("jobs")
     return replace(state, **changed), frozenset(parts)  # type: ignore[arg-type]
 
 

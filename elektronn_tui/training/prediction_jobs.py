@@ -79,7 +79,7 @@ def prediction_offer(trainer: Trainer) -> Offer:
     def check(arguments: Sequence[str]) -> None:
         _parsed(_split(arguments)[1])
 
-    return Offer(help="predict a volume with the weights as they are now", options=options, check=check, make=make)
+    return Offer(help="predict a volume with a snapshot of the weights", options=options, check=check, make=make)
 
 
 def free_threads(resources: Resources) -> int:

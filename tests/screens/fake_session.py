@@ -24,6 +24,7 @@ from elektronn_tui.session.protocol import (
     HEADER_SIZE,
     MAX_REQUEST,
     Answer,
+    CancelJob,
     Complete,
     Completion,
     Completions,
@@ -39,11 +40,17 @@ from elektronn_tui.session.protocol import (
     Executed,
     Gap,
     GetCurves,
+    GetJobs,
     GetLog,
     GetPreview,
     Hello,
     Image,
     Interrupt,
+    JobInfo,
+    JobList,
+    JobOffer,
+    JobOption,
+    JobStarted,
     LogLine,
     LogLines,
     MakePreview,
@@ -65,6 +72,7 @@ from elektronn_tui.session.protocol import (
     SetConsoleMode,
     SetControls,
     Snapshot,
+    StartJob,
     Status,
     Stop,
     Subscribe,
@@ -128,6 +136,20 @@ def series(name: str, step: np.ndarray) -> np.ndarray:
 EVERY = {"loss": 1, "error": 1, "grad_norm": 1, "valid_loss": 500, "valid_error": 500, "valid_balanced_error": 500}
 
 
+OFFERS = (
+    JobOffer(
+        kind="predict",
+        help="predict a volume with a snapshot of the weights",
+        options=(
+            JobOption(name="input", type="text", default="/data/fib25.h5:raw", help="volume, FILE:KEY"),
+            JobOption(name="output", type="text", default="", help="file to make, FILE:KEY"),
+            JobOption(name="weights", type="choice", flag="--weights", choices=("averaged", "current"), default="averaged", help="the average of the weights, or the weights as they are"),
+            JobOption(name="bytes", type="bool", flag="--uint8", default=True, help="values times 255, a byte each"),
+        ),
+    ),
+)  # fmt: skip
+
+
 class FakeSession:
     """The session; use ``async with``."""
 
@@ -163,6 +185,8 @@ class FakeSession:
         self.undo_stack: list[tuple[str, Any, Any]] = []
         self.redo_stack: list[tuple[str, Any, Any]] = []
         self.requests: list[Request] = []
+        self.jobs: dict[int, JobInfo] = {}
+        self.offers = OFFERS
         self.refuse: str = ""
         self.mode = "observe"
         self.deaf = False
@@ -288,12 +312,21 @@ class FakeSession:
             )
         return tuple(found)
 
+    def set_job(self, number: int, **changes: Any) -> JobInfo:
+        """Change a job, and tell."""
+        known = self.jobs.get(number) or JobInfo(
+            number=number, kind="predict", state="running", started=START, directory=f"{self.directory}/jobs/{number:02d}"
+        )  # fmt: skip
+        self.jobs[number] = msgspec.structs.replace(known, **changes)
+        self.delta(jobs=(self.jobs[number],))
+        return self.jobs[number]
+
     def snapshot(self) -> Snapshot:
         return Snapshot(
             sequence=self.sequence, status=self.status, controls=tuple(self.controls.values()), metrics=self.metrics(),
             marks=tuple(self.marks), log_total=len(self.log), log_tail=tuple(self.log[-200:]), graph=self.graph,
             preview=self.preview, console=tuple(self.console[-200:]), undo=self._label(self.undo_stack),
-            redo=self._label(self.redo_stack),
+            redo=self._label(self.redo_stack), jobs=tuple(self.jobs.values()),
         )  # fmt: skip
 
     @staticmethod
@@ -392,6 +425,13 @@ class FakeSession:
             return Receipts(
                 receipts=(Receipt(control=info.name, old=info.value, new=info.value, step=self.status.step + 1),)
             )
+        if isinstance(message, GetJobs):
+            return JobList(jobs=tuple(self.jobs.values()), offers=self.offers)
+        if isinstance(message, StartJob):
+            return JobStarted(job=self.set_job(len(self.jobs) + 1, text=" → ".join(message.arguments[:2])))
+        if isinstance(message, CancelJob):
+            self.set_job(message.number, state="cancelled", ended=START + 60)
+            return Done(text=f"job {message.number} is cancelled")
         if isinstance(message, Pause):
             self.set_status(state="paused", reason="")
         elif isinstance(message, Resume):
