@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Coroutine
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
@@ -19,14 +15,10 @@ from elektronn_tui.actions import actions_for
 from elektronn_tui.errors import ElektronnError, SessionError
 from elektronn_tui.keymap import KeyMap, key_name
 from elektronn_tui.session.errors import RequestRefused
-from elektronn_tui.session.job_files import cancel_job, read_jobs
 from elektronn_tui.session.protocol import (
-    ACTIVE_JOBS,
     Answer,
-    CancelJob,
     ConsoleMode,
     Done,
-    GetJobs,
     Interrupt,
     JobInfo,
     JobStarted,
@@ -38,7 +30,6 @@ from elektronn_tui.session.protocol import (
     Resume,
     Save,
     SetConsoleMode,
-    StartJob,
     Stop,
     Undo,
 )
@@ -47,7 +38,7 @@ from elektronn_tui.session.registry import SessionInfo
 from .chrome import Banner, KeyLine, StatusLine, TabLine
 from .dialogs import StopQuestion
 from .finished import FinishedLink
-from .jobs import JobForm, JobList
+from .job_actions import ask_what_to_predict, list_jobs, show_jobs
 from .link import Link, SessionLink
 from .panes.console import ConsolePane
 from .panes.controls import ControlsPane, receipt_text
@@ -109,7 +100,7 @@ class SessionScreen(Screen[None]):
         self.active = "plots"
         self.zoomed = False
         self._following = False
-        self._job_states: dict[int, str] = {}
+        self._jobs: Mapping[int, JobInfo] = {}
         self._archive: FinishedLink | None = None
 
     # --- layout
@@ -195,7 +186,8 @@ class SessionScreen(Screen[None]):
         if parts & {"status", "link", "jobs"}:
             self._show_chrome()
         if "jobs" in parts:
-            self._show_jobs(tuple(state.jobs.values()))
+            show_jobs(self, self._jobs, state.jobs)
+            self._jobs = state.jobs
         if state.link == "ended" and isinstance(self.link, SessionLink) and self.link.never_ran is not None:
             self.app.never_ran(self.info, self.link.never_ran)
         for name in NAMES:
@@ -207,17 +199,6 @@ class SessionScreen(Screen[None]):
         state = self.state
         self.query_one(StatusLine).take(state, self.info.name, self.read_only)
         self.query_one(Banner).take(state, self.keys, self.read_only)
-
-    def _show_jobs(self, jobs: tuple[JobInfo, ...]) -> None:
-        for screen in self.app.screen_stack:
-            if isinstance(screen, JobList):
-                screen.take(jobs)
-        for job in jobs:
-            if job.state not in ACTIVE_JOBS and self._job_states.get(job.number) in ACTIVE_JOBS:
-                told = f": {job.reason}" if job.reason else f": {job.text}"
-                role = {"finished": "good", "cancelled": "warn"}.get(job.state, "bad")
-                self.say(f"job {job.number} {job.state}{told}", role)
-        self._job_states = {job.number: job.state for job in jobs}
 
     # --- asking the session
 
@@ -263,8 +244,10 @@ class SessionScreen(Screen[None]):
             self.say(str(error), "bad")
         return None
 
-    def _request(self, message: Request, done: str = "") -> None:
-        async def send() -> None:
+    def send(self, message: Request, done: str = "") -> None:
+        """Send a request that changes the session, and show its answer."""
+
+        async def exchange() -> None:
             answer = await self.ask(message)
             if isinstance(answer, Receipts):
                 self.say_receipts(answer)
@@ -274,9 +257,10 @@ class SessionScreen(Screen[None]):
                 self.say(f"job {answer.job.number}: {answer.job.kind} {answer.job.text}")
 
         if self.may_write():
-            self._work(send)
+            self.work(exchange)
 
-    def _work(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    def work(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Do something that waits for the session."""
         self.run_worker(work, group="requests")
 
     # --- actions: training
@@ -287,9 +271,9 @@ class SessionScreen(Screen[None]):
         if state.held_by:
             self.set_console_mode("observe")
         elif state.state in ("paused", "halted"):
-            self._request(Resume(), "training goes on")
+            self.send(Resume(), "training goes on")
         else:
-            self._request(Pause(), "paused at the next step boundary")
+            self.send(Pause(), "paused at the next step boundary")
 
     async def action_edit(self) -> None:
         """Edit the selected control."""
@@ -306,63 +290,33 @@ class SessionScreen(Screen[None]):
 
     def action_undo(self) -> None:
         """Take the last edit back."""
-        self._request(Undo(), "nothing to undo")
+        self.send(Undo(), "nothing to undo")
 
     def action_redo(self) -> None:
         """Bring the last undone edit back."""
-        self._request(Redo(), "nothing to redo")
+        self.send(Redo(), "nothing to redo")
 
     async def action_unpin(self) -> None:
         """Give the selected control back to its schedule."""
         if self.may_write():
             await self.action_pane("controls")
-            self._work(self.query_one(ControlsPane).unpin)
+            self.work(self.query_one(ControlsPane).unpin)
 
     def action_save(self) -> None:
         """Write a checkpoint."""
-        self._request(Save(), "checkpoint saved")
+        self.send(Save(), "checkpoint saved")
 
     def action_preview(self) -> None:
         """Make a preview."""
-        self._request(MakePreview(), "preview made")
+        self.send(MakePreview(), "preview made")
 
     def action_predict(self) -> None:
         """Ask what is to be predicted, and start it."""
-
-        async def ask() -> None:
-            answer = await self.ask(GetJobs())
-            offers = [offer for offer in getattr(answer, "offers", ()) if offer.kind == "predict"]
-            if offers:
-                self.app.push_screen(JobForm(offers[0]), answered)
-            elif answer is not None:
-                self.say("this session's loop predicts no volumes", "warn")
-
-        def answered(arguments: tuple[str, ...] | None) -> None:
-            if arguments is not None:
-                self._request(StartJob(kind="predict", arguments=arguments, cwd=os.getcwd()))
-
-        if self.may_write():
-            self._work(ask)
+        ask_what_to_predict(self)
 
     async def action_jobs(self) -> None:
-        """Show the jobs, and cancel one; they may outlive the session, and are then known by their files."""
-        over, run_dir = self.state.link == "ended", Path(self.info.run_dir)
-
-        def answered(number: int | None) -> None:
-            if number is not None and over:
-                self._work(partial(self._cancel_left_job, run_dir, number))
-            elif number is not None:
-                self._request(CancelJob(number=number))
-
-        jobs = await asyncio.to_thread(read_jobs, run_dir) if over else tuple(self.state.jobs.values())
-        self.app.push_screen(JobList(jobs, f"{run_dir}/jobs"), answered)
-
-    async def _cancel_left_job(self, run_dir: Path, number: int) -> None:
-        try:
-            job = await asyncio.to_thread(cancel_job, run_dir, number)
-            self.say(f"job {number} {job.state}", "warn")
-        except ElektronnError as error:
-            self.say(str(error), "bad")
+        """Show the jobs, and cancel one."""
+        await list_jobs(self)
 
     def action_hold(self) -> None:
         """Switch the console's mode."""
@@ -380,7 +334,7 @@ class SessionScreen(Screen[None]):
                 self.say("the loop waits for the console" if mode == "hold" else "the loop goes on")
 
         if self.may_write():
-            self._work(switch)
+            self.work(switch)
 
     async def edit_control(self, name: str) -> None:
         """Go to a control and edit it."""
@@ -399,7 +353,7 @@ class SessionScreen(Screen[None]):
         running = self.state.status.running_statement
         # What was just sent may run without this client having heard of it yet.
         if running or any(console.waits for console in self.query(ConsolePane)):
-            self._request(Interrupt(statement=running), "interrupted")
+            self.send(Interrupt(statement=running), "interrupted")
         else:
             self.say("no statement runs; q leaves, p pauses the training", "dim")
 
@@ -411,7 +365,7 @@ class SessionScreen(Screen[None]):
 
         def answered(answer: str | None) -> None:
             if answer:
-                self._request(Stop(now=answer == "now"), "the session ends")
+                self.send(Stop(now=answer == "now"), "the session ends")
 
         where = f"step {count(status.step)}" + (f" of {count(status.steps)}" if status.steps else "")
         self.app.push_screen(StopQuestion(self.info.name, where), answered)

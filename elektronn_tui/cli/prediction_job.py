@@ -107,7 +107,7 @@ def run_as_job(session: SessionInfo, args: argparse.Namespace) -> int:
             print_json(job) if args.json else print_line(f"job {job.number} of {session.name}: {job.directory}")
             return DONE
         try:
-            job = _waited_for(client, session, job, _shown if sys.stderr.isatty() else _unshown)
+            job = waited_for(client, session, job, _shown if sys.stderr.isatty() else _unshown)
         except KeyboardInterrupt:
             _clear()
             warn(f"job {job.number} goes on; cancel it by: elektronn jobs {session.name} --cancel {job.number}")
@@ -121,7 +121,7 @@ def run_as_job(session: SessionInfo, args: argparse.Namespace) -> int:
     return DONE if job.state == "finished" else REFUSED
 
 
-def _waited_for(client: BlockingClient, session: SessionInfo, job: JobInfo, show: Callable[[JobInfo], None]) -> JobInfo:
+def waited_for(client: BlockingClient, session: SessionInfo, job: JobInfo, show: Callable[[JobInfo], None]) -> JobInfo:
     """Return a job that is over; it may outlive its session, and is then followed by its files."""
     from elektronn_tui.session.errors import ConnectionLost
     from elektronn_tui.session.job_files import read_jobs

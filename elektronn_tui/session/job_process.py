@@ -1,12 +1,13 @@
 """What a job's process is before it is the job: ``python -m elektronn_tui.session.job_process``.
 
-It lowers its priority, waits for the processes of the jobs before it, and then becomes the command. So the queue needs
-nobody to keep it: it goes on when the session's worker has ended or was killed.
+It lowers its priority, gives way where memory runs out, waits for the processes of the jobs before it, and then becomes
+the command. So the queue needs nobody to keep it: it goes on when the session's worker has ended or was killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from .processes import process_start
 
-__all__ = ["NICENESS", "command_of", "lower_priority", "main"]
+__all__ = ["NICENESS", "command_of", "give_way", "lower_priority", "main"]
 
 NICENESS = 10
 LOOK_EVERY = 1.0
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args(argv)
     lower_priority()
+    give_way()
     for text in arguments.after:
         pid, _, start = text.partition(":")
         _wait_for(int(pid), int(start))
@@ -68,6 +70,12 @@ def lower_priority() -> None:
             return
         else:
             return
+
+
+def give_way() -> None:
+    """Let the system end this process, not the training, where memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
 
 
 def _wait_for(pid: int, start: int) -> None:

@@ -40,6 +40,8 @@ CANCEL_PATIENCE = 10.0
 LETTING_GO_PATIENCE = 60.0
 """Seconds that the end of a session waits for snapshots that are still being written."""
 LONGEST_LOG = 20_000
+MOST_ACTIVE = 50
+"""Jobs that may wait or run: each is a process and a snapshot."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def _how_it_ended(code: int, words: str) -> str:
     if code >= 0:
         return words.removeprefix("elektronn: ") or f"exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"killed by {name}"
+    return f"killed by {name}{', as the system does where memory runs out' if name == 'SIGKILL' else ''}"
 
 
 class Jobs:
@@ -319,7 +321,7 @@ class Jobs:
         Raises
         ------
         ElektronnError
-            There is no such kind, its arguments are wrong, or there is no such directory.
+            There is no such kind, its arguments are wrong, there is no such directory, or too many jobs wait.
         """
         offer = self._offers.get(kind)
         if offer is None:
@@ -327,6 +329,8 @@ class Jobs:
             raise SessionError(f"this session's loop offers no job {kind!r}.{known}")
         if cwd and not os.path.isdir(cwd):
             raise SessionError(f"there is no directory {cwd}")
+        if len([job for job in list(self._jobs) if job.state in ACTIVE_JOBS]) >= MOST_ACTIVE:
+            raise SessionError(f"{MOST_ACTIVE} jobs wait or run already; cancel one, or wait for one")
         offer.check(arguments)
         return offer
 

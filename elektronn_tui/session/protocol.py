@@ -140,7 +140,9 @@ class JournalEntry(Message, frozen=True, kw_only=True):
     id: int
     time: float  # Unix time
     step: int  # the first step that runs with it
-    kind: str  # "set", "undo", "redo", "pause", "resume", "hold", "release", "save", "stop", "statement", "policy"
+    kind: (
+        str  # "set", "undo", "redo", "pause", "resume", "hold", "release", "save", "stop", "statement", "job", "policy"
+    )
     client: str
     text: str
     data: dict[str, Any] = {}

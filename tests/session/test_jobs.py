@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def test_it_runs_beside_the_loop_in_a_process_of_its_own(loop, started, gate: Pa
     assert found == {
         "nice": os.nice(0) + 10,
         "autogroup": "10" if Path("/proc/self/autogroup").exists() else None,
+        "gives_way": "900",
         "group": True,
         "session": True,
         "variable": "1",
@@ -147,7 +149,7 @@ def test_killed_it_has_failed(loop, started) -> None:
     with loop.client() as client:
         started(client)
         os.kill(at_the_gate(client, 1).pid, signal.SIGKILL)
-        assert in_state(client, 1, "failed").reason == "killed by SIGKILL"
+        assert in_state(client, 1, "failed").reason.startswith("killed by SIGKILL")
 
 
 def test_a_snapshot_that_the_disk_refuses_fails_the_job_alone(loop, started) -> None:
@@ -241,6 +243,45 @@ def test_one_runs_at_a_time_in_the_order_of_asking(loop, started, gate: Path, tm
         let_pass(gates[2])
         in_state(client, 3, "finished")
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out1", "out3"]
+
+
+def test_the_end_of_a_session_waits_for_a_snapshot_that_is_being_written(loop, started, gate: Path) -> None:
+    written = threading.Event()
+    offered_by(loop.session, slow=written)
+    with loop.client() as client:
+        started(client)
+        ending = threading.Thread(target=loop.session.jobs.let_go)
+        ending.start()
+        ending.join(0.2)
+        assert ending.is_alive()
+        assert job_of(client, 1).state == "starting"
+        written.set()
+        ending.join(20)
+        assert not ending.is_alive()
+        assert job_of(client, 1).pid
+        at_the_gate(client, 1)
+        let_pass(gate)
+        in_state(client, 1, "finished")
+
+
+def test_cancelled_before_it_has_a_process_it_gets_none(loop, started) -> None:
+    written = threading.Event()
+    offered_by(loop.session, slow=written)
+    with loop.client() as client:
+        started(client)
+        client.request(CancelJob(number=1))
+        written.set()
+        assert in_state(client, 1, "cancelled").pid == 0
+
+
+def test_too_many_are_refused(loop, started, monkeypatch) -> None:
+    monkeypatch.setattr("elektronn_tui.session.jobs.MOST_ACTIVE", 2)
+    offered_by(loop.session)
+    with loop.client() as client:
+        started(client)
+        started(client)
+        with pytest.raises(RequestRefused, match="2 jobs wait or run already"):
+            started(client)
 
 
 # --- real workers ---------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
-def offered_by(session: Any, *, broken: OSError | None = None) -> None:
-    """Let a session offer the kind ``gated``; with `broken`, its snapshot can't be written."""
+def offered_by(session: Any, *, broken: OSError | None = None, slow: threading.Event | None = None) -> None:
+    """Let a session offer the kind ``gated``; its snapshot can't be written (`broken`), or is when an event comes."""
     from elektronn_tui.errors import SessionError
     from elektronn_tui.session.jobs import Offer, Work
     from elektronn_tui.session.protocol import JobOption
@@ -25,6 +26,8 @@ def offered_by(session: Any, *, broken: OSError | None = None) -> None:
 
     def make(directory: Path, arguments: Sequence[str]) -> Work:
         def prepare() -> None:
+            if slow is not None:
+                slow.wait()
             if broken is not None:
                 raise broken
             (directory / "snapshot").write_text(str(step))
@@ -63,6 +66,7 @@ def _main(gate: str, output: str, how: str) -> None:
         "session": os.getsid(0) == os.getpid(),
         "variable": os.environ["JOB_VARIABLE"],
         "autogroup": autogroup.read_text().split()[-1] if autogroup.exists() else None,
+        "gives_way": Path("/proc/self/oom_score_adj").read_text().strip(),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,
     }
     Path(output).write_text(json.dumps(found), encoding="ascii")
