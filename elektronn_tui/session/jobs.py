@@ -186,6 +186,7 @@ class Job:
         return JobRecord(info=self._info, command=self._work.command, cwd=self._cwd, process_start=self._start)
 
     def _run(self, before: tuple[Job, ...]) -> None:
+        self._jobs.changed(self)  # here: it waits for the disk, which the main thread must not
         try:
             if self._prepared():
                 for job in before:
@@ -411,7 +412,6 @@ class Jobs:
         before = [other for other in self._jobs if other.state in ACTIVE_JOBS]
         session.logger.info("job %d: %s %s, on a snapshot of step %d", number, kind, work.text, session.step)
         self._jobs.append(job)
-        self.changed(job)
         job.begin(before)
         return job
 

@@ -282,6 +282,7 @@ def test_too_many_are_refused(loop, started, monkeypatch) -> None:
         started(client)
         with pytest.raises(RequestRefused, match="2 jobs wait or run already"):
             started(client)
+        in_state(client, 2, "queued")  # both have a process, which the test ends
 
 
 # --- real workers ---------------------------------------------------------------------------------
