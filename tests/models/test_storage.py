@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from elektronn_tui.models import (
 from elektronn_tui.models import graph as graph_module
 from elektronn_tui.models.graph import Graph, graph_of, tensors_of
 from elektronn_tui.models.model_from_graph import Foreign, make_model
+from elektronn_tui.models.storage import snapshot_model
 
 
 def finish(raw: Node, out: Node) -> Model:
@@ -449,3 +451,33 @@ def test_what_can_not_be_stored(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not in this model"):
         Model(raw, prediction_node=Conv(raw, 1, (1,), w=other.w)).save(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_snapshot_is_what_would_have_been_saved_then_whatever_happens_to_the_model(tmp_path):
+    raw = Input((1, 2, 8, 12, 12), "b,f,z,y,x", name="raw")
+    model = Model(input_node=raw, prediction_node=Conv(raw, 3, (3, 3, 3), name="conv"))
+    model.to("cpu", memory_format=torch.channels_last_3d)
+    model.save(tmp_path / "saved.safetensors", extra={"step": "5"})
+    snapshot = snapshot_model(model, extra={"step": "5"})
+    with torch.no_grad():
+        model["conv"].w.zero_()
+    snapshot.write(tmp_path / "snapshot.safetensors")
+    assert (tmp_path / "snapshot.safetensors").read_bytes() == (tmp_path / "saved.safetensors").read_bytes()
+    assert load_model(tmp_path / "snapshot.safetensors").extra == {"step": "5"}
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
+    raw = Input((1, 1, 12, 12), "b,f,y,x", name="raw")
+    model = Model(input_node=raw, prediction_node=Conv(raw, 64, (3, 3), name="conv"))
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ModelError, match=r"can't be written to .*model.safetensors"):
+            model.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
