@@ -107,7 +107,7 @@ class StatusLine(Line):
                 lead.append((3, (("eta ", "dim"), (duration(status.eta), ""))))
         else:
             lead.append((2, (("trained ", "dim"), (duration(status.training_time), ""))))
-        jobs = job_pieces(state.jobs.values())
+        jobs = job_pieces(state.jobs.values()) if state.live else ()
         if jobs:
             lead.append((1, jobs))
         tail: list[tuple[int, Sequence[Piece]]] = []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,6 +13,8 @@ from fake_session import START, FakeSession
 
 from elektronn_tui.screens.chrome import KeyLine, StatusLine
 from elektronn_tui.screens.jobs import JobForm, JobList, Toggle, job_pieces, job_rows
+from elektronn_tui.session.job_files import JobRecord, write_record
+from elektronn_tui.session.processes import process_start
 from elektronn_tui.session.protocol import CancelJob, GetJobs, JobInfo, JobOption, StartJob
 
 
@@ -85,6 +90,32 @@ async def test_the_list_follows_and_cancels_the_selected_one(fake, shown, until)
         await pilot.press("up", "c")
         await until(pilot, lambda: sent(fake, CancelJob))
         assert [message.number for message in sent(fake, CancelJob)] == [2]
+
+
+async def test_what_outlives_its_session_is_listed_and_cancelled_by_its_files(fake, shown, until) -> None:
+    fake.set_job(1, text="a → b", progress=0.43)
+    directory = Path(fake.info.run_dir) / "jobs" / "01"
+    directory.mkdir(parents=True)
+    left = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    info = msgspec.structs.replace(fake.jobs[1], pid=left.pid, directory=str(directory))
+    write_record(JobRecord(info=info, command=("sleep",), cwd="/", process_start=process_start(left.pid)))
+    (directory / "progress.jsonl").write_text('{"progress": 0.8}\n')
+    try:
+        async with shown() as pilot:
+            line = pilot.app.screen.query_one(StatusLine)
+            await until(pilot, lambda: "predict 43 %" in line.text)
+            fake.end("stopped", "asked to")
+            await until(pilot, lambda: "stopped" in line.text)
+            assert "predict" not in line.text  # nobody tells any more how far it is
+            await pilot.press("J")
+            await until(pilot, lambda: isinstance(pilot.app.screen, JobList))
+            await until(pilot, lambda: "80 %" in str(pilot.app.screen.query_one("RowsView").rows))
+            await pilot.press("c")
+            await until(pilot, lambda: "job 1 cancelled" in pilot.app.screen.query_one(KeyLine).message)
+        assert left.wait(20) == -signal.SIGTERM
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_status_and_rows_tell_what_matters() -> None:
