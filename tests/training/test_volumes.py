@@ -226,7 +226,10 @@ def test_unknown_integers_count_for_a_regression_as_little_as_nan(volume, make_s
     for kind, unknown in (("i8", -3), ("f4", np.nan)):
         path = volume.with_name(f"{kind}.h5")
         with h5py.File(path, "w") as file, h5py.File(volume, "r") as whole:
-            file["raw"], file["classes"] = whole["raw"][:], np.where(hidden, unknown, whole["classes"][:]).astype(kind)
+            file["raw"], file["classes"] = (
+                whole["raw"][:],
+                np.where(hidden, unknown, whole["classes"][:] * 1.0).astype(kind),
+            )
         session = make_session(kind)
         trainer = build(make_experiment(data=labelled(path), model=regression, steps=4, validate_every=4), session)
         trainer.run()
