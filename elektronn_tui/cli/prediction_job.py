@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from elektronn_tui.errors import SessionError, SessionNotFound
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from elektronn_tui.session.registry import SessionInfo
 
 INTERVAL = 0.5  # seconds between two looks at a job
+LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
 
 
 def add_snapshot_options(parser: argparse._ActionsContainer) -> None:
@@ -106,10 +108,12 @@ def run_as_job(session: SessionInfo, args: argparse.Namespace) -> int:
         if args.detach:
             print_json(job) if args.json else print_line(f"job {job.number} of {session.name}: {job.directory}")
             return DONE
+        shown = Shown(sys.stderr)
         try:
-            job = waited_for(client, session, job, _shown if sys.stderr.isatty() else _unshown)
+            job = waited_for(client, session, job, shown.show)
+            shown.clear()
         except KeyboardInterrupt:
-            _clear()
+            shown.clear()
             warn(f"job {job.number} goes on; cancel it by: elektronn jobs {session.name} --cancel {job.number}")
             return 130
     if args.json:
@@ -123,6 +127,8 @@ def run_as_job(session: SessionInfo, args: argparse.Namespace) -> int:
 
 def waited_for(client: BlockingClient, session: SessionInfo, job: JobInfo, show: Callable[[JobInfo], None]) -> JobInfo:
     """Return a job that is over; it may outlive its session, and is then followed by its files."""
+    from msgspec import structs
+
     from elektronn_tui.session.errors import ConnectionLost
     from elektronn_tui.session.job_files import read_jobs
     from elektronn_tui.session.protocol import ACTIVE_JOBS, GetJobs
@@ -136,24 +142,35 @@ def waited_for(client: BlockingClient, session: SessionInfo, job: JobInfo, show:
         except ConnectionLost:
             connected = False
             continue
-        job = next(found for found in jobs if found.number == job.number)
-    _clear()
+        found = next((other for other in jobs if other.number == job.number), None)
+        job = found or structs.replace(job, state="lost", reason="the session died before it began")
     return job
 
 
-def _shown(job: JobInfo) -> None:
-    sys.stderr.write(f"\r\x1b[K{line_of(job)}")
-    sys.stderr.flush()
+class Shown:
+    """Where a job stands: a line that is written over on a terminal, one now and then elsewhere."""
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._last = ("", 0.0)
 
-def _unshown(job: JobInfo) -> None:
-    """Show nothing: there is no terminal, and the job's own log has it all."""
+    def show(self, job: JobInfo) -> None:
+        """Show it."""
+        line, now = line_of(job), time.monotonic()
+        if self._terminal:
+            width = shutil.get_terminal_size().columns
+            self._stream.write(f"\r\x1b[K{line[: width - 1]}")
+        elif job.state != self._last[0] or now - self._last[1] >= LINE_EVERY:
+            self._last = (job.state, now)
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
 
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+    def clear(self) -> None:
+        """Take the line of a terminal away."""
+        if self._terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
 
 
 def line_of(job: JobInfo) -> str:

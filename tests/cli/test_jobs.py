@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -10,12 +11,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from fake_loop import PLAIN_LOOPS, wait_until
 from gated_jobs import let_pass
 
 from elektronn_tui.cli import main
-from elektronn_tui.cli.prediction_job import flags_of, line_of, waited_for
+from elektronn_tui.cli.prediction_job import Shown, flags_of, line_of, waited_for
 from elektronn_tui.session import registry
 from elektronn_tui.session.blocking import BlockingClient
 from elektronn_tui.session.job_files import read_jobs
@@ -93,6 +95,22 @@ def test_who_waits_for_a_job_waits_on_when_its_session_ends(worker, tmp_path: Pa
         let_pass(tmp_path / "gate")
         waiting.join(30)
     assert [job.state for job in ended] == ["finished"]
+
+
+def test_no_terminal_gets_a_line_for_each_state_alone(monkeypatch) -> None:
+    stream = io.StringIO()
+    shown = Shown(stream)
+    job = JobInfo(number=2, kind="predict", text="a → b", state="queued")
+    for state, progress in (("queued", 0.0), ("queued", 0.0), ("running", 0.1), ("running", 0.2)):
+        shown.show(msgspec.structs.replace(job, state=state, progress=progress))
+    monkeypatch.setattr("elektronn_tui.cli.prediction_job.LINE_EVERY", 0.0)
+    shown.show(msgspec.structs.replace(job, state="running", progress=0.3))
+    shown.clear()
+    assert stream.getvalue().splitlines() == [
+        "job 2  queued  a → b",
+        "job 2  10 %  a → b",
+        "job 2  30 %  a → b",
+    ]
 
 
 def test_words_and_flags() -> None:
