@@ -23,7 +23,7 @@ from .plan import Plan, infer_shapes
 from .shape import TaggedShape
 from .spatial import spatial_tuple
 
-__all__ = ["predict_dense"]
+__all__ = ["DenseGeometry", "dense_geometry", "predict_dense"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,42 @@ class Tiling:
     offset: Position
     lost: Position
     step: Position
+
+
+@dataclass(frozen=True)
+class DenseGeometry:
+    """How the dense output of a node lies on an image; an entry for each spatial axis.
+
+    Attributes
+    ----------
+    offset : tuple of int
+        Where its first voxel lies, without padding.
+    lost : tuple of int
+        By how much it is smaller than the image.
+    step : tuple of int
+        Boxes of the output that begin at multiples of it can be computed by themselves, from the input that they see.
+    whole : bool
+        That this is not so, because the network has to see the whole image.
+    """
+
+    offset: Position
+    lost: Position
+    step: Position
+    whole: bool
+
+
+def dense_geometry(node: Node, size: Sequence[int], patch_shape: Sequence[int] | None = None) -> DenseGeometry:
+    """Return how `predict_dense` places the output of `node` on an image of `size`.
+
+    Raises
+    ------
+    ModelError, ShapeError
+        As `predict_dense`.
+    """
+    plan = Plan([node])
+    tiling = _tiling(node, _source(node), plan, tuple(size), patch_shape)
+    whole = any(other.needs_whole_image for other in plan.nodes)
+    return DenseGeometry(tiling.offset, tiling.lost, tiling.step, whole)
 
 
 @checked

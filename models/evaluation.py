@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from .plan import Plan
 from .shape import TaggedShape
 from .statistics import Table
 from .timing import measure_exectimes
+
+if TYPE_CHECKING:
+    from elektronn_tui.data import Source
 
 __all__ = ["Evaluation"]
 
@@ -49,7 +53,53 @@ class Evaluation:
         """Return the prediction for arrays of its inputs, in evaluation mode."""
         return self.prediction_node(*arrays)
 
+    @overload
     def predict_dense(
+        self,
+        raw_img: npt.ArrayLike,
+        as_uint8: bool = ...,
+        pad_raw: bool = ...,
+        *,
+        patch_shape: Sequence[int] | None = ...,
+        batch_size: int = ...,
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    def predict_dense(
+        self, raw_img: Source | str | Path, out: str | Path, as_uint8: bool = ..., pad_raw: bool = ..., **options: Any
+    ) -> Path: ...
+
+    def predict_dense(self, raw_img: Any, *arguments: Any, out: str | Path | None = None, **options: Any) -> Any:
+        """Return the prediction at every voxel of an image, or write that of a volume to a file.
+
+        Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
+        were in training.
+
+        Parameters
+        ----------
+        raw_img : array_like, Source, str or Path
+            An image in memory, see `elektronn_tui.models.dense.predict_dense` for it and the options; or, with `out`, a
+            volume of any size or its address, see `elektronn_tui.models.volume_prediction.predict_volume`.
+        out : str or Path, optional
+            ``FILE.h5`` or ``FILE.h5:KEY``; may also be the second argument.
+
+        Returns
+        -------
+        ndarray or Path
+            The prediction, or the file with it.
+        """
+        if out is None and arguments and isinstance(arguments[0], (str, Path)):
+            out, arguments = arguments[0], arguments[1:]
+        if out is not None:
+            from elektronn_tui.data import as_source
+
+            from .volume_prediction import predict_volume
+
+            named = dict(zip(("as_uint8", "pad_raw"), arguments, strict=False))
+            return predict_volume(self, as_source(raw_img), out, **named, **options)  # type: ignore[arg-type]
+        return self._predict_image(raw_img, *arguments, **options)
+
+    def _predict_image(
         self,
         raw_img: npt.ArrayLike,
         as_uint8: bool = False,
@@ -58,11 +108,6 @@ class Evaluation:
         patch_shape: Sequence[int] | None = None,
         batch_size: int = 1,
     ) -> npt.NDArray[Any]:
-        """Return the prediction at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
-
-        Raw values, in the units in which they are stored, are scaled by ``model.scaling`` if the model has one, as they
-        were in training.
-        """
         return predict_dense(
             self.prediction_node,
             raw_img,

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elektronn_tui.errors import DataError
-
-from . import DONE
-from .output import add_json, format_seconds, print_json_line, print_line
+from . import DONE, USAGE
+from .output import add_json, format_seconds, print_json_line, print_line, warn
 from .prediction_job import add_session_options, refuse_session_options, run_as_job, running_session
 
 if TYPE_CHECKING:
-    import numpy as np
+    from elektronn_tui.models.volume_prediction import BlockProgress
 
-    from elektronn_tui.data.sources import Source
+LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a model file, or a running session")
-    parser.add_argument("input", metavar="INPUT", help="volume, FILE:KEY")
+    parser.add_argument("model", metavar="MODEL", help="a model file, a checkpoint's folder, or a running session")
+    parser.add_argument("input", metavar="INPUT", help="volume: FILE:KEY or any other address")
     parser.add_argument("output", metavar="OUTPUT", help="HDF5 file to make, FILE:KEY (default key: prediction)")
     parser.add_argument("--uint8", action="store_true", help="values times 255, in a byte each")
     parser.add_argument("--pad", action="store_true", help="mirror the volume at its borders: an output for each voxel")
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
+    parser.add_argument("--patch", metavar="Z,Y,X", help="input of one run of the network (default: as the model says)")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "mfp", "shifts"),
+        default="auto",
+        help="of networks with strided outputs: max-fragment pooling, or a run for each shift (default: the first "
+        "where it can be)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a prediction that was killed")
+    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists, and begin anew")
     add_session_options(parser)
     parser.set_defaults(parser=parser)
     add_json(parser)
@@ -36,57 +42,89 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict."""
+    try:
+        patch = None if args.patch is None else tuple(int(n) for n in args.patch.split(","))
+    except ValueError:
+        warn(f"--patch {args.patch}: whole numbers with commas are needed, such as 32,128,128")
+        return USAGE
     session = running_session(args.model)
     if session is not None:
         return run_as_job(session, args)
-    return _predict(args)
+    return _predict(args, patch)
 
 
-def _predict(args: argparse.Namespace) -> int:
+def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
     import torch
 
-    from elektronn_tui.data.sources import open_source, split_address
+    from elektronn_tui.data import open_source
+    from elektronn_tui.data.output import check_output
     from elektronn_tui.models import load_model
+    from elektronn_tui.models.volume_prediction import predict_volume
     from elektronn_tui.training.resources import usable_cores
 
     refuse_session_options(args)
-    begin = time.monotonic()
-    path, key = split_address(args.output)
-    if Path(path).exists() and not args.force:
-        raise DataError(f"{path} exists already; give another OUTPUT, or --force to replace it")
+    check_output(args.output, key="prediction", force=args.force)
     torch.set_num_threads(usable_cores())
-    model = load_model(args.model)
-    source = open_source(args.input)
-    prediction = model.predict_dense(source.read((0, 0, 0), source.shape), args.uint8, args.pad)
-    offsets = [0 if args.pad else int(offset) for offset in model.prediction_node.shape.offsets]
-    _write(Path(path), key or "prediction", prediction, source, [0] * (3 - len(offsets)) + offsets, model.extra)
-    seconds = time.monotonic() - begin
+    file = Path(args.model).expanduser()
+    model = load_model(file / "model.safetensors" if file.is_dir() else file)
+    shown = _Shown(args.json)
+    try:
+        path = predict_volume(
+            model,
+            open_source(args.input),
+            args.output,
+            as_uint8=args.uint8,
+            pad_raw=args.pad,
+            patch_shape=patch,
+            engine=args.engine,
+            resume=args.resume,
+            force=args.force,
+            progress=shown.show,
+        )
+    except KeyboardInterrupt:
+        shown.clear()
+        warn("interrupted; what is done is kept, --resume goes on")
+        raise
+    shown.clear()
+    seconds = time.monotonic() - shown.begin
     if args.json:
-        print_json_line({"event": "done", "progress": 1.0, "output": str(Path(path).absolute()), "seconds": seconds})
+        print_json_line({"event": "done", "progress": 1.0, "output": str(path.absolute()), "seconds": seconds})
     else:
-        print_line(f"{path}: {prediction.shape} {prediction.dtype} in {format_seconds(seconds)}")
+        print_line(f"{path}: {shown.voxels / 1e6:.3g} MVoxel in {format_seconds(seconds)}")
     return DONE
 
 
-def _write(
-    path: Path, key: str, prediction: np.ndarray, source: Source, offsets: list[int], extra: Mapping[str, str]
-) -> None:
-    """Write a new file with a dataset (f, z, y, x), and where it lies; the file is there only when it is complete."""
-    import h5py
+class _Shown:
+    """How far it is: lines of JSON, a line that is written over on a terminal, or one now and then elsewhere."""
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            dataset = file.create_dataset(key, data=prediction)
-            dataset.attrs["offset_voxels_zyx"] = offsets
-            if source.voxel_size is not None:
-                dataset.attrs["voxel_size_nm_zyx"] = source.voxel_size
-                begin = source.offset or (0.0, 0.0, 0.0)
-                dataset.attrs["offset_nm_zyx"] = [
-                    place + offset * size for place, offset, size in zip(begin, offsets, source.voxel_size, strict=True)
-                ]
-            for name, text in extra.items():
-                dataset.attrs[f"model_{name}"] = text
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def __init__(self, as_json: bool) -> None:
+        self.begin = time.monotonic()
+        self.voxels = 0
+        self._json = as_json
+        self._terminal = sys.stderr.isatty()
+        self._last = self.begin
+        self._first = 0
+
+    def show(self, now: BlockProgress) -> None:
+        """Show it."""
+        if not now.voxels:
+            self._first = now.done
+        self.voxels = now.voxels
+        seconds = time.monotonic() - self.begin
+        text = f"block {now.done} of {now.blocks}"
+        if now.voxels and seconds:
+            left = seconds / (now.done - self._first) * (now.blocks - now.done)
+            text += f", {now.voxels / 1e6 / seconds:.3g} MVoxel/s, eta {format_seconds(left)}"
+        if self._json:
+            print_json_line({"event": "progress", "progress": now.done / now.blocks, "text": text})
+        elif self._terminal:
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+        elif time.monotonic() - self._last > LINE_EVERY:
+            self._last = time.monotonic()
+            warn(text)
+
+    def clear(self) -> None:
+        """Make room for the next line."""
+        if self._terminal and not self._json:
+            sys.stderr.write("\r\x1b[K")

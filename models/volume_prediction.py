@@ -1,0 +1,318 @@
+"""Dense prediction of volumes that are larger than memory: block by block, from any source into a file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from elektronn_tui.errors import ElektronnError, ModelError, ShapeError
+
+from .dense import dense_geometry
+
+if TYPE_CHECKING:
+    from elektronn_tui.data import Source
+
+    from .model import Model
+
+__all__ = ["BlockProgress", "predict_volume"]
+
+logger = logging.getLogger(__name__)
+
+BLOCK_BYTES = 256 * 2**20
+"""About how much a block of raw values and outputs in float32 takes; two more are on their way from and to the disk."""
+
+Vec3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """How far a prediction is.
+
+    Attributes
+    ----------
+    done, blocks : int
+        Blocks that are finished, also those of an earlier run, and all of them.
+    voxels : int
+        Output voxels that this run has predicted.
+    """
+
+    done: int
+    blocks: int
+    voxels: int
+
+
+def predict_volume(
+    model: Model,
+    source: Source,
+    out: str | Path,
+    *,
+    as_uint8: bool = False,
+    pad_raw: bool = False,
+    patch_shape: Sequence[int] | None = None,
+    engine: Literal["auto", "mfp", "shifts"] = "auto",
+    block_bytes: int = BLOCK_BYTES,
+    compression: str | None = "gzip",
+    resume: bool = False,
+    force: bool = False,
+    progress: Callable[[BlockProgress], None] | None = None,
+) -> Path:
+    """Predict every voxel of a volume into an HDF5 file, in bounded memory.
+
+    The values are those of `Model.predict_dense` for the whole volume. Blocks that are finished lie in the folder
+    ``OUT.part`` beside the output until all are there, so a run that was killed at any moment can go on. Then they are
+    written as one dataset (features, z, y, x), whose attributes tell where it lies (``resolution`` and ``offset`` in
+    nm), which model made it, and that it is ``complete``.
+
+    Parameters
+    ----------
+    model : Model
+    source : Source
+        With as many channels as the model's input takes; raw values are scaled as in training.
+    out : str or Path
+        ``FILE.h5`` or ``FILE.h5:KEY``; the key is ``prediction`` by default.
+    as_uint8, pad_raw, patch_shape
+        As of `predict_dense`.
+    engine : {'auto', 'mfp', 'shifts'}
+        Of networks whose outputs are strided: max-fragment pooling, several times as fast, or a run for each shift of
+        the input. ``auto`` takes the first where the network can be rebuilt so.
+    block_bytes : int
+        About how much memory a block may take.
+    compression : str, optional
+        Of the output; see h5py.
+    resume : bool
+        Go on with what was begun.
+    force : bool
+        Replace an output that exists, and begin anew.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ModelError, ShapeError
+        Network and volume don't go together.
+    DataError
+        The volume can't be read or the output not be written, or a run was begun there for something else.
+    """
+    from elektronn_tui.data.output import check_output, write_blocks
+    from elektronn_tui.data.spool import Spool
+
+    path, key = check_output(out, key="prediction", force=force)
+    channels = model.input_node.shape["f"]
+    if source.channels != channels:
+        raise ShapeError(
+            f"{source.name} has {source.channels} channels, but the input of {model.name!r} takes {channels}."
+        )
+    model, used = _engine(model, engine, patch_shape)
+    layout = _Layout.of(model, source.shape, pad_raw, patch_shape, block_bytes)
+    features = int(model.prediction_node.shape["f"])
+    identity = {
+        "model": _fingerprint(model),
+        "input": source.name,
+        "input_shape": [source.channels, *source.shape],
+        "as_uint8": as_uint8,
+        "pad_raw": pad_raw,
+        "engine": used,
+        "patch_shape": None if patch_shape is None else list(patch_shape),
+        "block": list(layout.block),
+    }
+    spool = Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force)
+    try:
+        _predict_blocks(model, source, spool, layout, as_uint8, patch_shape, progress)
+        size = source.voxel_size
+        begin = source.offset or (0.0, 0.0, 0.0)
+        offset = None if size is None else [b + o * s for b, o, s in zip(begin, layout.first, size, strict=True)]
+        write_blocks(
+            path,
+            key,
+            (features, *layout.out),
+            np.uint8 if as_uint8 else np.float32,
+            ((layout.place(k)[0], spool.read(k)) for k in range(layout.count)),
+            voxel_size=size,
+            offset=offset,
+            attributes={"offset_voxels_zyx": layout.first, "model": model.name, "input": source.name, "engine": used}
+            | {f"model_{name}": text for name, text in model.extra.items()},
+            compression=compression,
+        )
+    except BaseException:
+        spool.close()
+        raise
+    spool.remove()
+    return path
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How blocks lie; everything (z, y, x), networks of two axes have one section at a time."""
+
+    size: Vec3
+    out: Vec3
+    block: Vec3
+    lost: Vec3
+    before: Vec3
+    first: Vec3
+
+    @classmethod
+    def of(cls, model: Model, size: Vec3, pad: bool, patch_shape: Sequence[int] | None, block_bytes: int) -> _Layout:
+        node = model.prediction_node
+        flat = node.shape.ndim == 2
+        spatial = size[1:] if flat else size
+        geometry = dense_geometry(node, spatial, patch_shape)
+        if pad:
+            padded = [n + lost for n, lost in zip(spatial, geometry.lost, strict=True)]
+            geometry = dense_geometry(node, padded, patch_shape) if geometry.whole else geometry
+        lead: tuple[int, ...] = (0,) if flat else ()
+        offset, lost = _vec3(*lead, *geometry.offset), _vec3(*lead, *geometry.lost)
+        step = _vec3(*((1,) if flat else ()), *geometry.step)
+        out = size if pad else _vec3(*(n - l for n, l in zip(size, lost, strict=True)))
+        for tag, n, l, m in zip("zyx", size, lost, out, strict=True):
+            if m < 1:
+                raise ShapeError(
+                    f"{node.title}: the volume has size {n} on axis {tag}, which is smaller than the field of view; it "
+                    f"must be {l + 1} at least, or padded."
+                )
+        channels = int(model.input_node.shape["f"] or 1)
+        block = out if geometry.whole else _block(out, step, lost, channels + int(node.shape["f"]), block_bytes)
+        if geometry.whole and math.prod(out) * 4 * channels > block_bytes:
+            logger.warning("%s has to see the whole volume at once, which may not fit into memory.", node.title)
+        return cls(size, out, block, lost, offset if pad else (0, 0, 0), (0, 0, 0) if pad else offset)
+
+    @property
+    def grid(self) -> Vec3:
+        return _vec3(*(-(-n // b) for n, b in zip(self.out, self.block, strict=True)))
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.grid)
+
+    def place(self, number: int) -> tuple[Vec3, Vec3]:
+        """Return the first voxel of a block's output, and the one behind its last."""
+        index = np.unravel_index(number, self.grid)
+        lo = _vec3(*(int(i) * b for i, b in zip(index, self.block, strict=True)))
+        return lo, _vec3(*(min(l + b, n) for l, b, n in zip(lo, self.block, self.out, strict=True)))
+
+    def read(self, source: Source, number: int) -> npt.NDArray[Any]:
+        """Return the raw voxels that a block sees, (channels, z, y, x), mirrored at the borders of a padded volume."""
+        lo, hi = self.place(number)
+        indices = [
+            _mirrored(np.arange(l - b, h - b + lost), n)
+            for l, h, b, lost, n in zip(lo, hi, self.before, self.lost, self.size, strict=True)
+        ]
+        start, stop = [int(i.min()) for i in indices], [int(i.max()) + 1 for i in indices]
+        raw = source.read(start, stop)
+        for axis, (index, s, e) in enumerate(zip(indices, start, stop, strict=True)):
+            if len(index) != e - s or index[0] != s or index[-1] != e - 1:
+                raw = np.take(raw, index - s, axis=1 + axis)
+        return raw
+
+
+def _predict_blocks(
+    model: Model,
+    source: Source,
+    spool: Any,
+    layout: _Layout,
+    as_uint8: bool,
+    patch_shape: Sequence[int] | None,
+    progress: Callable[[BlockProgress], None] | None,
+) -> None:
+    missing = [k for k in range(layout.count) if k not in spool.done]
+    voxels = unusual = 0
+    if progress is not None:
+        progress(BlockProgress(len(spool.done), layout.count, 0))
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        writing: Future[None] | None = None
+        for number, raw in _ahead(reader, lambda k: layout.read(source, k), missing):
+            values = model.predict_dense(raw, as_uint8, patch_shape=patch_shape)
+            unusual += 0 if as_uint8 else int(np.count_nonzero(~np.isfinite(values)))
+            lo, hi = layout.place(number)
+            if values.shape[1:] != tuple(h - l for l, h in zip(lo, hi, strict=True)):
+                raise ModelError(f"a block gave {values.shape[1:]} voxels, not those from {lo} to {hi}.")
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(spool.write, number, values)
+            voxels += math.prod(values.shape[1:])
+            if progress is not None:
+                progress(BlockProgress(len(spool.done) + 1, layout.count, voxels))
+        if writing is not None:
+            writing.result()
+    if unusual:
+        logger.warning("%d values of the prediction are NaN or infinite.", unusual)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[int], npt.NDArray[Any]], numbers: Sequence[int]
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield what is read of each number, while the next is being read."""
+    coming: Future[npt.NDArray[Any]] | None = pool.submit(read, numbers[0]) if numbers else None
+    for number, after in itertools.zip_longest(numbers, numbers[1:]):
+        assert coming is not None
+        raw = coming.result()
+        coming = None if after is None else pool.submit(read, after)
+        yield number, raw
+
+
+def _engine(model: Model, engine: str, patch_shape: Sequence[int] | None) -> tuple[Model, str]:
+    """Return the network to predict with, and how it gives every voxel."""
+    from .rewriting import rebuild_model
+
+    strided = any(s > 1 for s in model.prediction_node.shape.strides)
+    fragments = len(model.prediction_node.shape.mfp_offsets) > 1
+    if not strided or fragments or engine == "shifts":
+        return model, "as it is" if not strided else "shifts"
+    try:
+        return rebuild_model(model, override_mfp_to_active=True, imposed_patch_size=patch_shape), "mfp"
+    except ElektronnError as error:
+        if engine == "mfp":
+            raise
+        logger.info("max-fragment pooling can't be used, each shift of the input is a run: %s", error)
+        return model, "shifts"
+
+
+def _block(out: Vec3, step: Vec3, lost: Vec3, floats: int, most: int) -> Vec3:
+    """Return the output of a block: multiples of `step`, so grown that little is seen twice, within `most` bytes."""
+    block = list(step)
+    while True:
+        grown = min(
+            (k for k in range(3) if block[k] < out[k]), key=lambda k: (block[k] + step[k]) / (1 + lost[k]), default=None
+        )
+        if grown is None:
+            break
+        larger = [b + (step[k] if k == grown else 0) for k, b in enumerate(block)]
+        if 4 * floats * math.prod(b + l for b, l in zip(larger, lost, strict=True)) > most:
+            break
+        block = larger
+    return _vec3(*block)
+
+
+def _mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Return where voxels beyond the borders are mirrored to, as numpy's mode ``symmetric`` pads."""
+    folded: npt.NDArray[np.int64] = index % (2 * size)
+    return np.minimum(folded, 2 * size - 1 - folded)
+
+
+def _fingerprint(model: Model) -> str:
+    """Return a checksum of the weights and the scaling."""
+    digest = hashlib.sha256(repr(sorted((model.scaling or {}).items())).encode())
+    for name, tensor in sorted(model.module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _vec3(*numbers: int) -> Vec3:
+    z, y, x = numbers
+    return z, y, x

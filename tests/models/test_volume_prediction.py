@@ -1,0 +1,209 @@
+"""Prediction block by block: the bytes of the whole, whatever happens on the way."""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from elektronn_tui.data import ArraySource, open_source
+from elektronn_tui.data.spool import Spool
+from elektronn_tui.errors import DataError, ShapeError
+from elektronn_tui.models import AutoMerge, Conv, Input, Model, Pool, Softmax
+from elektronn_tui.models.volume_prediction import BlockProgress, predict_volume
+
+
+def strided() -> Model:
+    raw = Input((1, 1, 6, 24, 24), "b,f,z,y,x", name="raw")
+    out = Conv(Conv(raw, 3, (1, 3, 3), (1, 2, 2)), 3, (2, 2, 2), (1, 2, 2))
+    return Model(raw, prediction_node=Softmax(Conv(out, 2, (1, 1, 1), activation_func="lin")))
+
+
+def unet() -> Model:
+    raw = Input((1, 1, 8, 20, 20), "b,f,z,y,x", name="raw")
+    fine = Conv(raw, 3, (3, 3, 3))
+    coarse = Conv(Pool(fine, (1, 2, 2)), 4, (1, 2, 2))
+    out = Conv(AutoMerge(fine, coarse, upconv_n_f=3), 2, (1, 3, 3), activation_func="lin")
+    return Model(raw, prediction_node=Softmax(out))
+
+
+def flat() -> Model:
+    raw = Input((1, 1, 18, 18), "b,f,y,x", name="raw")
+    out = Conv(Conv(raw, 3, (3, 3), (2, 2)), 2, (2, 2), activation_func="lin")
+    return Model(raw, prediction_node=Softmax(out))
+
+
+def padding() -> Model:
+    raw = Input((1, 1, 6, 12, 12), "b,f,z,y,x", name="raw")
+    return Model(raw, prediction_node=Conv(Conv(raw, 3, (3, 3, 3), conv_mode="same"), 2, (1, 1, 1)))
+
+
+NETWORKS = {"strided": strided, "unet": unet, "flat": flat, "padding": padding}
+
+
+def volume(*shape: int, channels: int = 1) -> ArraySource:
+    values = np.random.default_rng(0).integers(0, 256, (channels, *shape), np.uint8)
+    return ArraySource(values, voxel_size=(40, 4, 4), offset=(400, 0, 8), name="volume")
+
+
+def dataset(path: Path, key: str = "prediction") -> np.ndarray:
+    with h5py.File(path) as file:
+        assert file[key].attrs["complete"]
+        return file[key][()]
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("engine", ["auto", "shifts"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_are_those_of_the_whole(tmp_path: Path, name: str, engine: str, pad: bool) -> None:
+    torch.manual_seed(0)
+    model, source = NETWORKS[name](), volume(4 if name == "flat" else 15, 41, 38)
+    steps: list[BlockProgress] = []
+    options = {"pad_raw": pad, "engine": engine, "block_bytes": 30_000 if name == "flat" else 60_000}
+    path = predict_volume(model, source, tmp_path / "out.h5", progress=steps.append, **options)
+    whole = model.predict_dense(source.read((0, 0, 0), source.shape), pad_raw=pad)
+    predicted = dataset(path)
+    np.testing.assert_allclose(predicted, whole, atol=2e-6)
+    assert len(steps) == steps[-1].blocks + 1
+    assert (steps[-1].blocks > 3) == (name != "padding")
+    assert steps[-1].voxels == math.prod(whole.shape[1:])
+    assert [p.name for p in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_the_output_lies_on_its_raw_volume(tmp_path: Path) -> None:
+    model = strided()
+    model.extra["step"] = "12"
+    out = model.predict_dense(volume(10, 30, 30), tmp_path / "out.h5:probs/membranes", as_uint8=True)
+    source = open_source(f"{out}:probs/membranes")
+    offsets = model.prediction_node.shape.offsets
+    assert (source.channels, source.dtype, source.voxel_size) == (2, np.uint8, (40, 4, 4))
+    assert source.offset == (400 + 40 * offsets[0], 4 * offsets[1], 8 + 4 * offsets[2])
+    with h5py.File(out) as file:
+        assert file["probs/membranes"].attrs["model_step"] == "12"
+    padded = predict_volume(model, volume(10, 30, 30), tmp_path / "padded.h5", pad_raw=True)
+    assert open_source(padded).offset == (400, 0, 8)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from elektronn_tui.data import open_source
+from elektronn_tui.models import load_model
+from elektronn_tui.models.volume_prediction import predict_volume
+
+def tell(now):
+    print(now.done, flush=True)
+    sys.stdin.readline()  # which the test writes, or kills
+
+folder = Path(sys.argv[1])
+model = load_model(folder / "model.safetensors")
+raw = open_source(folder / "raw.npy")
+predict_volume(model, raw, folder / "out.h5", block_bytes=60_000, resume=True, progress=tell)
+"""
+
+
+def test_a_prediction_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    model = unet()
+    model.save(tmp_path / "model.safetensors")
+    raw = volume(15, 41, 38)
+    np.save(tmp_path / "raw.npy", raw.read((0, 0, 0), raw.shape)[0])
+    whole = dataset(predict_volume(model, open_source(tmp_path / "raw.npy"), tmp_path / "whole.h5", block_bytes=60_000))
+    begun = []
+    for blocks in (1, 3, None):
+        command = [sys.executable, "-c", KILLED, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for told, line in enumerate(process.stdout):
+                if not told:
+                    begun.append(int(line))
+                if told == blocks:
+                    process.send_signal(signal.SIGKILL)
+                    break
+                process.stdin.write("\n")
+                process.stdin.flush()
+    assert begun == sorted(begun)
+    assert begun[-1] >= 2
+    np.testing.assert_array_equal(dataset(tmp_path / "out.h5"), whole)
+    assert not (tmp_path / "out.h5.part").exists()
+
+
+def test_what_was_begun_is_gone_on_with_only_when_asked_and_the_same(tmp_path: Path) -> None:
+    model, source = strided(), volume(10, 41, 38)
+
+    def stop(now: BlockProgress) -> None:
+        if now.voxels:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, progress=stop)
+    assert not (tmp_path / "out.h5").exists()
+    with pytest.raises(DataError, match="was begun by another run; --resume goes on"):
+        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000)
+    with pytest.raises(DataError, match="begun for something else: as_uint8 was False, is True"):
+        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True, as_uint8=True)
+    with torch.no_grad():
+        model["conv"].w.add_(0.1)
+    with pytest.raises(DataError, match="begun for something else: model was"):
+        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True)
+    path = predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, force=True)
+    np.testing.assert_allclose(dataset(path), model.predict_dense(source.read((0, 0, 0), source.shape)), atol=2e-6)
+
+
+def test_two_processes_do_not_write_the_same_output(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "out.h5.part", {})
+    with pytest.raises(DataError, match="another process is writing there now"):
+        Spool(tmp_path / "out.h5.part", {}, resume=True)
+    spool.close()
+    Spool(tmp_path / "out.h5.part", {}, resume=True).close()
+
+
+def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
+    model, source = strided(), volume(10, 41, 38)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(now: BlockProgress) -> None:
+        if now.done == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with pytest.raises(DataError, match=r"out\.h5\.part/\d+\.npy can't be written: .*; what is done is kept"):
+            predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    begun: list[int] = []
+    path = predict_volume(
+        model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True, progress=lambda now: begun.append(now.done)
+    )
+    assert begun[0] >= 2
+    np.testing.assert_allclose(dataset(path), model.predict_dense(source.read((0, 0, 0), source.shape)), atol=2e-6)
+
+
+def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = strided()
+    with pytest.raises(ShapeError, match=r"volume has 3 channels, but the input of 'model' takes 1"):
+        predict_volume(model, volume(10, 30, 30, channels=3), tmp_path / "out.h5")
+    with pytest.raises(ShapeError, match=r"size 7 on axis y, which is smaller than the field of view; it must be \d+"):
+        predict_volume(model, volume(10, 7, 30), tmp_path / "out.h5")
+    with pytest.raises(DataError, match="an output is an HDF5 file"):
+        predict_volume(model, volume(10, 30, 30), tmp_path / "out.tif")
+    with pytest.raises(DataError, match="there is no folder"):
+        predict_volume(model, volume(10, 30, 30), tmp_path / "none" / "out.h5")
+    (tmp_path / "out.h5").write_bytes(b"")
+    with pytest.raises(DataError, match="exists already"):
+        predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+    with torch.no_grad():
+        model["conv1"].w.fill_(torch.nan)
+    with caplog.at_level(logging.WARNING):
+        predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5", force=True)
+    assert "values of the prediction are NaN or infinite" in caplog.text
