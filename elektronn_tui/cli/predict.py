@@ -33,6 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of networks with strided outputs: max-fragment pooling, or a run for each shift (default: the first "
         "where it can be)",
     )
+    parser.add_argument(
+        "--block-memory",
+        type=int,
+        default=256,
+        metavar="MIB",
+        help="about how much memory a block takes (default: 256); three are there at a time",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a prediction that was killed")
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists, and begin anew")
     add_session_options(parser)
@@ -46,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
         patch = None if args.patch is None else tuple(int(n) for n in args.patch.split(","))
     except ValueError:
         warn(f"--patch {args.patch}: whole numbers with commas are needed, such as 32,128,128")
+        return USAGE
+    if args.block_memory < 1:
+        warn(f"--block-memory {args.block_memory}: at least 1 MiB is needed")
         return USAGE
     session = running_session(args.model)
     if session is not None:
@@ -77,6 +87,7 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
             pad_raw=args.pad,
             patch_shape=patch,
             engine=args.engine,
+            block_bytes=args.block_memory * 2**20,
             resume=args.resume,
             force=args.force,
             progress=shown.show,

@@ -1,0 +1,107 @@
+"""`elektronn predict` on a volume of 1024³ voxels: its memory, and whether it ends the same after ten kills.
+
+A uint8 volume in compressed HDF5 is predicted by a small network in one go, and again with a SIGKILL at ten moments,
+each after another block or so, and `--resume`. `value` is the highest memory (VmHWM) of any of the processes in GiB;
+the goal is met when it is below 2 and both outputs are the same, value by value. `--quick` takes 128³ in small blocks.
+
+    python tests/benchmarks/predict_volume.py [--quick] [--size N]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from benchmarking import emit, main, options, verdict
+from sessions import ELEKTRONN
+
+GOAL = 2.0
+KILLS = 10
+
+
+def make_model(path: Path) -> None:
+    from elektronn_tui.models import Conv, Input, Model, Softmax
+
+    raw = Input((1, 1, 68, 132, 132), "b,f,z,y,x", name="raw")
+    out = Conv(Conv(raw, 4, (3, 3, 3)), 2, (3, 3, 3), activation_func="lin")
+    Model(raw, prediction_node=Softmax(out)).save(path)
+
+
+def make_volume(path: Path, size: int) -> None:
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        raw = file.create_dataset("raw", (size,) * 3, np.uint8, chunks=(32, 64, 64), compression="gzip")
+        for z in range(0, size, 32):
+            coarse = rng.integers(0, 256, (4, -(-size // 8), -(-size // 8)), np.uint8)
+            slab = coarse.repeat(8, 0).repeat(8, 1).repeat(8, 2)
+            raw[z : z + 32] = slab[: min(32, size - z), :size, :size]
+
+
+def predict(folder: Path, out: str, memory: int, stop_after: int | None = None) -> tuple[int, float]:
+    """Run the command, kill it after so many blocks, and return how many it made and its peak memory in GiB."""
+    command = [ELEKTRONN, "predict", "net.safetensors", "raw.h5:raw", out, "--uint8", "--resume", "--json"]
+    command.append(f"--block-memory={memory}")
+    peak, blocks = 0.0, -1
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "done":
+                break
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20)  # type: ignore[index]
+            blocks += 1
+            if blocks == stop_after:
+                process.kill()
+    if stop_after is None and process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed with {process.returncode}")
+    return blocks, peak
+
+
+def same(first: Path, second: Path) -> bool:
+    with h5py.File(first) as a, h5py.File(second) as b:
+        one, other = a["prediction"], b["prediction"]
+        return one.shape == other.shape and all(
+            np.array_equal(one[:, z : z + 32], other[:, z : z + 32]) for z in range(0, one.shape[1], 32)
+        )
+
+
+def benchmark() -> int:
+    args = options(__doc__, size=0)
+    size = args.size or (128 if args.quick else 1024)
+    memory = 3 if args.quick else 256 if size >= 1024 else 32
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory(prefix="elektronn-bench-") as name:
+        folder = Path(name)
+        make_model(folder / "net.safetensors")
+        make_volume(folder / "raw.h5", size)
+        begin = time.perf_counter()
+        blocks, peak = predict(folder, "whole.h5", memory)
+        seconds = time.perf_counter() - begin
+        emit("in one go", size**3 / 1e6 / seconds, "MVoxel/s", blocks=blocks, peak_gib=round(peak, 3))
+        kills = 0
+        for _ in range(KILLS):
+            after = int(rng.integers(0, max(1, blocks // KILLS) + 1))
+            _, used = predict(folder, "killed.h5", memory, after)
+            peak, kills = max(peak, used), kills + (not (folder / "killed.h5").exists())
+            if (folder / "killed.h5").exists():
+                break
+        if not (folder / "killed.h5").exists():
+            _, used = predict(folder, "killed.h5", memory)
+            peak = max(peak, used)
+        equal = same(folder / "whole.h5", folder / "killed.h5")
+        emit("killed and resumed", kills, "kills", same=equal)
+    return verdict("predict_volume", GOAL, value=peak, met=equal and peak < GOAL, kills=kills, same=equal, size=size)
+
+
+if __name__ == "__main__":
+    main(benchmark)
