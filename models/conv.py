@@ -19,17 +19,23 @@ from .node import Node, misfit
 from .shape import TaggedShape
 from .spatial import CONV, MAX_POOL, check_layout, features_last, neighbours, spatial_tuple
 from .upconv import UpConv
+from .windows import window_max
 
 __all__ = ["Conv"]
 
 
 class ConvOperation(LayerOperation):
-    """Convolution, pooling, then what a layer does."""
+    """Convolution, pooling, then what a layer does.
+
+    With a `dilation` the voxels of a filter, and those that are pooled, lie so far from each other, and every voxel
+    begins a window of the pooling; see `elektronn_tui.models.engines`.
+    """
 
     padding: tuple[int, ...]
     pool: tuple[int, ...] | None
     mfp: bool
     planar: bool
+    dilation: tuple[int, ...] | None = None
     convolve: Callable[..., torch.Tensor]
     max_pool: Callable[..., torch.Tensor]
 
@@ -40,12 +46,15 @@ class ConvOperation(LayerOperation):
         """
         if self.planar and _slices_are_free(x, self.w):
             return self._in_slices(x)
-        x = self.convolve(x, self.w, self.linear_bias(), 1, self.padding)
+        x = self.convolve(x, self.w, self.linear_bias(), 1, self.padding, self.dilation or 1)
         return self._pool_and_finish(x)
 
     def _pool_and_finish(self, x: torch.Tensor) -> torch.Tensor:
         if self.pool is not None:
-            x = fragment_pool(x, self.pool, self.max_pool) if self.mfp else self.max_pool(x, self.pool)
+            if self.dilation is not None:
+                x = window_max(x, self.pool, self.dilation)
+            else:
+                x = fragment_pool(x, self.pool, self.max_pool) if self.mfp else self.max_pool(x, self.pool)
         return self.finish(x)
 
     def _in_slices(self, x: torch.Tensor) -> torch.Tensor:
@@ -61,8 +70,11 @@ class ConvOperation(LayerOperation):
                 return self.finish(y).unflatten(0, sizes).movedim(-1, 1)
             return self._pool_and_finish(y.unflatten(0, sizes).movedim(-1, 1))
         sizes = x.shape[0], x.shape[2]
-        y = F.conv2d(x.transpose(1, 2).flatten(0, 1), self.w[:, :, 0], self.linear_bias(), 1, self.padding[1:])
-        if self.pool is not None and (self.pool[0] > 1 or self.mfp):
+        dilation = 1 if self.dilation is None else self.dilation[1:]
+        y = F.conv2d(
+            x.transpose(1, 2).flatten(0, 1), self.w[:, :, 0], self.linear_bias(), 1, self.padding[1:], dilation
+        )
+        if self.pool is not None and (self.pool[0] > 1 or self.mfp or self.dilation is not None):
             return self._pool_and_finish(y.unflatten(0, sizes).transpose(1, 2))
         if self.pool is not None:
             y = F.max_pool2d(y, self.pool[1:])

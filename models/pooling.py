@@ -15,6 +15,7 @@ from .fragments import fragment_offsets, fragment_pool
 from .node import Node, misfit
 from .shape import TaggedShape
 from .spatial import AVERAGE_POOL, MAX_POOL, check_layout, neighbours, spatial_tuple
+from .windows import window_max, window_sum
 
 __all__ = ["Pool"]
 
@@ -22,7 +23,9 @@ MODES = ("max", "average", "average_inc_pad", "average_exc_pad", "sum")
 
 
 class PoolOperation(nn.Module):
-    """Maximum, average or sum over windows."""
+    """Maximum, average or sum over windows; with a `dilation` over those of every voxel, see `ConvOperation`."""
+
+    dilation: tuple[int, ...] | None = None
 
     def __init__(self, pool: tuple[int, ...], stride: tuple[int, ...], mode: str, mfp: bool) -> None:
         super().__init__()
@@ -32,8 +35,16 @@ class PoolOperation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (b, f, n, ...) to (b, f, (n - pool) / stride + 1, ...)."""
+        if self.dilation is not None:
+            return self._everywhere(x, self.dilation)
         x = fragment_pool(x, self.pool, self.function) if self.mfp else self.function(x, self.pool, self.stride)
         return x if self.factor is None else x * self.factor
+
+    def _everywhere(self, x: torch.Tensor, dilation: tuple[int, ...]) -> torch.Tensor:
+        if self.mode == "max":
+            return window_max(x, self.pool, dilation)
+        x = window_sum(x, self.pool, dilation)
+        return x if self.mode == "sum" else x / math.prod(self.pool)
 
 
 class Pool(Node):
