@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         remove_small_segments,
         threshold_segments,
     )
+    from .segmentation_comparison import Comparison, ObjectScore, compare_segmentations
     from .segmentation_scores import SegmentationScores, contingency, score_segmentation
     from .segmentation_search import SegmentationSearch, search_segmentation
     from .sequences import PIANO_NOTES, piano_rolls
@@ -86,6 +87,7 @@ __all__ = [
     "Blobs",
     "Blur",
     "BoundarySource",
+    "Comparison",
     "ConcatChannels",
     "ContentMap",
     "CroppedSource",
@@ -111,6 +113,7 @@ __all__ = [
     "NeighbourSource",
     "Noise",
     "NpzSource",
+    "ObjectScore",
     "Pair",
     "Patches",
     "PrefetchStats",
@@ -136,6 +139,7 @@ __all__ = [
     "bmap_to_affgraph",
     "boundaries",
     "boundary_watershed",
+    "compare_segmentations",
     "contingency",
     "demo_volume",
     "distances",
@@ -225,6 +229,7 @@ _MODULES = {
         "remove_small_segments",
         "threshold_segments",
     ),
+    "segmentation_comparison": ("Comparison", "ObjectScore", "compare_segmentations"),
     "segmentation_search": ("SegmentationSearch", "search_segmentation"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),
     "shape_descriptors": ("ShapeDescriptorSource", "local_shape_descriptors"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-__all__ = ["Contingency", "SegmentationScores", "contingency", "score_segmentation"]
+__all__ = ["Contingency", "SegmentationScores", "contingency", "joined", "score_segmentation", "scores_of"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,15 @@ class Contingency:
         Row and column of each entry: consecutive numbers from 0, in the order of the ids.
     counts : ndarray of int64
         Voxels of each entry, all above 0.
+    pred_ids, gt_ids : ndarray
+        The id of each row and column.
     """
 
     pred: npt.NDArray[np.int64]
     gt: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+    pred_ids: npt.NDArray[np.integer]
+    gt_ids: npt.NDArray[np.integer]
 
     @property
     def pred_sizes(self) -> npt.NDArray[np.float64]:
@@ -99,18 +105,28 @@ def contingency(pred: npt.NDArray[np.integer], gt: npt.NDArray[np.integer]) -> C
     if not labelled.all():
         p, t = p[labelled], t[labelled]
     if not p.size:
-        nothing = np.zeros(0, np.int64)
-        return Contingency(nothing, nothing, nothing)
+        return _table(p, t, np.zeros(0, np.int64))
     # Neighbours mostly agree: what has to be sorted is runs of voxels, not voxels.
     changes = (p[1:] != p[:-1]) | (t[1:] != t[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    lengths = np.diff(starts, append=p.size)
-    rows = np.unique(p[starts], return_inverse=True)[1]
-    gt_ids, columns = np.unique(t[starts], return_inverse=True)
-    keys, entries = np.unique(rows.astype(np.int64) * len(gt_ids) + columns, return_inverse=True)
+    return _table(p[starts], t[starts], np.diff(starts, append=p.size))
+
+
+def joined(tables: Sequence[Contingency]) -> Contingency:
+    """Return the table of several parts of one volume together."""
+    pred = np.concatenate([table.pred_ids[table.pred] for table in tables])
+    gt = np.concatenate([table.gt_ids[table.gt] for table in tables])
+    return _table(pred, gt, np.concatenate([table.counts for table in tables]))
+
+
+def _table(pred: npt.NDArray[Any], gt: npt.NDArray[Any], counts: npt.NDArray[Any]) -> Contingency:
+    """Return the table of pairs of ids that may occur several times."""
+    pred_ids, rows = np.unique(pred, return_inverse=True)
+    gt_ids, columns = np.unique(gt, return_inverse=True)
+    keys, entries = np.unique(rows.astype(np.int64) * max(len(gt_ids), 1) + columns, return_inverse=True)
     # Sums of whole numbers in float64 are exact below 2^53.
-    counts = np.bincount(entries, lengths).astype(np.int64)
-    return Contingency(keys // len(gt_ids), keys % len(gt_ids), counts)
+    sums = np.bincount(entries, counts, len(keys)).astype(np.int64)
+    return Contingency(keys // max(len(gt_ids), 1), keys % max(len(gt_ids), 1), sums, pred_ids, gt_ids)
 
 
 def score_segmentation(pred: npt.NDArray[np.integer], gt: npt.NDArray[np.integer]) -> SegmentationScores:
@@ -139,7 +155,11 @@ def score_segmentation(pred: npt.NDArray[np.integer], gt: npt.NDArray[np.integer
     >>> scores.precision, round(scores.recall, 3), scores.voi_split, scores.voi_merge
     (1.0, 0.333, 1.0, 0.0)
     """
-    table = contingency(pred, gt)
+    return scores_of(contingency(pred, gt))
+
+
+def scores_of(table: Contingency) -> SegmentationScores:
+    """Return the scores that a table gives, see `score_segmentation`."""
     counts = table.counts.astype(np.float64)
     n, rows, columns = counts.sum(), table.pred_sizes, table.gt_sizes
     both, together, belong = (float((c * (c - 1)).sum()) / 2 for c in (counts, rows, columns))

@@ -31,6 +31,7 @@ VERBS = {
     "stop": "end a session, with a checkpoint",
     "jobs": "list the predictions that a session makes beside training, or cancel one",
     "new": "list the zoo, or copy an experiment from it to edit",
+    "score": "compare a segmentation with the true one: VOI, adapted Rand error, and each object",
     "predict": "predict a volume with a model file, or beside a running session",
     "data": "show what an experiment's data are, and an example as training would make it",
     "doctor": "check what sessions need of this machine",
