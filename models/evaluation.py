@@ -81,15 +81,18 @@ class Evaluation:
             An image in memory, see `elektronn_tui.models.dense.predict_dense` for it and the options; or, with `out`, a
             volume of any size or its address, see `elektronn_tui.models.volume_prediction.predict_volume`.
         out : str or Path, optional
-            ``FILE.h5`` or ``FILE.h5:KEY``; may also be the second argument.
+            ``FILE.h5`` or ``FILE.h5:KEY``; behind a volume it may also be the second argument.
 
         Returns
         -------
         ndarray or Path
             The prediction, or the file with it.
         """
-        if out is None and arguments and isinstance(arguments[0], (str, Path)):
+        of_volume = isinstance(raw_img, (str, Path)) or hasattr(raw_img, "read")
+        if of_volume and out is None and arguments:
             out, arguments = arguments[0], arguments[1:]
+        if of_volume and not isinstance(out, (str, Path)):
+            raise ModelError(f"{self.prediction_node.title}: a volume needs a file for its prediction, not {out!r}.")
         if out is not None:
             from elektronn_tui.data import as_source
 

@@ -112,7 +112,7 @@ def test_wrong_arguments_are_refused_before_anything_is_made(session: Entry, fol
 def test_ctrl_c_leaves_the_job_and_says_how_to_cancel_it(session: Entry, folder: Path) -> None:
     number = len(jobs_of(session)) + 1
     os.mkfifo(folder / "never.h5")  # opening it waits for ever
-    command = [ELEKTRONN, "predict", "tiny", "never.h5", "out.h5"]
+    command = [ELEKTRONN, "predict", "tiny", "never.h5", "never-made.h5"]
     waiting = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
     def running() -> bool:

@@ -17,7 +17,7 @@ import torch
 
 from elektronn_tui.data import ArraySource, open_source
 from elektronn_tui.data.spool import Spool
-from elektronn_tui.errors import DataError, ShapeError
+from elektronn_tui.errors import DataError, ModelError, ShapeError
 from elektronn_tui.models import AutoMerge, Conv, Input, Model, Pool, Softmax
 from elektronn_tui.models.volume_prediction import BlockProgress, predict_volume
 
@@ -202,6 +202,9 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DataError, match="exists already"):
         predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+    for out in (None, True, 3):
+        with pytest.raises(ModelError, match="a volume needs a file for its prediction"):
+            model.predict_dense(volume(10, 30, 30), out)
     with torch.no_grad():
         model["conv1"].w.fill_(torch.nan)
     with caplog.at_level(logging.WARNING):

@@ -13,6 +13,7 @@ from fake_session import FakeSession
 from textual.pilot import Pilot
 
 from elektronn_tui.screens.application import ElektronnApp
+from elektronn_tui.screens.panes.preview import PreviewPane
 from elektronn_tui.screens.widgets.half_blocks import ImageView
 from elektronn_tui.screens.widgets.plot import Plot
 
@@ -52,8 +53,12 @@ def test_screen(place: str, home: Any, snap_compare: Any) -> None:
         for key in keys:
             await pilot.press(key)
             await pilot.pause()
-        for _ in range(500):
-            if all(image.pictures for image in pilot.app.screen_stack[0].query(ImageView)):
+        shown = pilot.app.screen_stack[0]
+        for _ in range(2000):
+            # A pane that was laid out anew asks for as many pixels as it has now.
+            await pilot.pause()
+            asking = any(preview._busy for preview in shown.query(PreviewPane))
+            if not asking and all(image.pictures for image in shown.query(ImageView)):
                 break
             await asyncio.sleep(0.01)
         if place == "paused":
