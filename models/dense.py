@@ -17,6 +17,7 @@ import torch
 from elektronn_tui.errors import ModelError, ShapeError
 
 from .declared import checked
+from .engines import Engine, every_voxel
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node import Node, misfit
 from .plan import Plan, infer_shapes
@@ -113,14 +114,16 @@ def predict_dense(
     *,
     patch_shape: Sequence[int] | None = None,
     batch_size: int = 1,
+    engine: Engine = "auto",
     scale: Scale | None = None,
     channels_last: bool = False,
+    progress: Callable[[float], object] | None = None,
 ) -> Array:
     """Return the output of `node` at every voxel of an image where its field of view fits in.
 
-    The values don't depend on the tiles. In a network whose output is strided, the runs for all shifts of the input are
-    interleaved. A network that pads inside (``conv_mode='same'``), or looks everywhere at once (group normalisation),
-    sees the whole image in one run.
+    The values don't depend on the tiles. A network whose output is strided is rewritten to give every voxel in one run,
+    or else is run for every shift of its input. A network that pads inside (``conv_mode='same'``), or looks everywhere
+    at once (group normalisation), sees the whole image in one run.
 
     Parameters
     ----------
@@ -136,11 +139,15 @@ def predict_dense(
         Input of one run, for each spatial axis; default: the size that the source declares. Larger ones are faster.
     batch_size : int
         Runs that are computed together.
+    engine : {'auto', 'dilated', 'mfp', 'shifts'}
+        How a strided network gives every voxel; see `elektronn_tui.models.engines.every_voxel`.
     scale : callable, optional
         From stored values (f, ...) to what the network reads. Default: integers are divided by 255, floats are taken as
         they are.
     channels_last : bool
         Give the network its input in this memory format.
+    progress : callable, optional
+        Called after each run or batch of runs with the share of them that is done, up to 1.
 
     Returns
     -------
@@ -154,6 +161,7 @@ def predict_dense(
     ShapeError
         If the image or the patch doesn't fit the network, or the image is smaller than the field of view.
     """
+    node, used = every_voxel(node, engine)
     source, shape = _source(node), node.shape
     image, ndim = np.asarray(raw_img), shape.ndim
     sliced = ndim == 2 and image.ndim == 4
@@ -169,6 +177,8 @@ def predict_dense(
         scale = _scale_alone
     plan = Plan([node])
     size = image.shape[-ndim:]
+    if used == "dilated" and patch_shape is None:
+        patch_shape = _within(node, source, size, pad_raw)
     tiling = _tiling(node, source, plan, size, patch_shape)
     if pad_raw:
         widths = [(o, max(lost - o, 0)) for o, lost in zip(tiling.offset, tiling.lost, strict=True)]
@@ -186,21 +196,11 @@ def predict_dense(
             )
     slices = image if sliced else image[:, None]
     out = np.empty((shape["f"], slices.shape[1], *result), np.uint8 if as_uint8 else np.float32)
-    if len(tiling.shifts) > 1:
-        logger.info(
-            "%s: every tile takes %d runs, because outputs lie %s voxels apart; a model that was rebuilt with "
-            "override_mfp_to_active=True gives every voxel in one, several times as fast.",
-            node.title,
-            len(tiling.shifts),
-            "×".join(map(str, tiling.strides)),
-        )
     start = time.perf_counter()
     with torch.no_grad(), in_evaluation(other.operation for other in plan.nodes):
-        runs = itertools.product(
-            range(slices.shape[1]),
-            itertools.product(*(range(0, n, step) for n, step in zip(result, tiling.step, strict=True))),
-            tiling.shifts,
-        )
+        corners = [range(0, n, step) for n, step in zip(result, tiling.step, strict=True)]
+        runs = itertools.product(range(slices.shape[1]), itertools.product(*corners), tiling.shifts)
+        total = math.prod([slices.shape[1], len(tiling.shifts), *map(len, corners)])
         count = 0
         for batch in _batches(runs, batch_size):
             values = _run(plan, source, slices, tiling, batch, scale, channels_last)
@@ -209,8 +209,12 @@ def predict_dense(
             for run, fragments in zip(batch, values, strict=True):
                 _place(out[:, run[0]], fragments, tiling, run)
             count += len(batch)
+            if progress is not None:
+                progress(count / total)
     seconds = time.perf_counter() - start
-    logger.info("%s: %d runs, %.3g MVoxel/s, %.1f s", node.title, count, out[0].size / 1e6 / seconds, seconds)
+    logger.info(
+        *("%s: %d runs (%s), %.3g MVoxel/s, %.1f s", node.title, count, used, out[0].size / 1e6 / seconds, seconds)
+    )
     return out if sliced else out[:, 0]
 
 
@@ -231,6 +235,12 @@ def _source(node: Node) -> Node:
             f"{shape.text} of {sources[0].shape.text}.",
         )
     return sources[0]
+
+
+def _within(node: Node, source: Node, size: Position, padded: bool) -> list[int]:
+    """Return the declared patch, no larger than the image: a dilated network takes all sizes from its field of view."""
+    declared = zip(source.shape.spatial_shape, size, node.shape.fov, strict=True)
+    return [min(p or n, max(n + (fov - 1 if padded else 0), fov)) for p, n, fov in declared]
 
 
 def _scale_alone(raw: Array) -> Array:

@@ -16,6 +16,7 @@ from elektronn_tui.data.scaling import Scaling
 from elektronn_tui.errors import ModelError, ShapeError
 
 from .dense import predict_dense
+from .engines import Engine
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node import Node
 from .plan import Plan
@@ -62,6 +63,8 @@ class Evaluation:
         *,
         patch_shape: Sequence[int] | None = ...,
         batch_size: int = ...,
+        engine: Engine = ...,
+        progress: Callable[[float], object] | None = ...,
     ) -> npt.NDArray[Any]: ...
 
     @overload
@@ -110,6 +113,8 @@ class Evaluation:
         *,
         patch_shape: Sequence[int] | None = None,
         batch_size: int = 1,
+        engine: Engine = "auto",
+        progress: Callable[[float], object] | None = None,
     ) -> npt.NDArray[Any]:
         return predict_dense(
             self.prediction_node,
@@ -118,8 +123,10 @@ class Evaluation:
             pad_raw,
             patch_shape=patch_shape,
             batch_size=batch_size,
+            engine=engine,
             scale=None if self.scaling is None else Scaling.from_dict(self.scaling).apply,
             channels_last=self._memory_format is not None,
+            progress=progress,
         )
 
     def predict_ext(self, *arrays: npt.ArrayLike) -> list[npt.NDArray[Any]]:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -294,6 +294,7 @@ class Node(NodeParameters):
         *,
         patch_shape: Sequence[int] | None = None,
         batch_size: int = 1,
+        engine: Literal["auto", "dilated", "mfp", "shifts"] = "auto",
     ) -> npt.NDArray[Any]:
         """Return the output at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
 
@@ -302,7 +303,9 @@ class Node(NodeParameters):
         """
         from .dense import predict_dense
 
-        return predict_dense(self, raw_img, as_uint8, pad_raw, patch_shape=patch_shape, batch_size=batch_size)
+        return predict_dense(
+            self, raw_img, as_uint8, pad_raw, patch_shape=patch_shape, batch_size=batch_size, engine=engine
+        )
 
     def test_run(self) -> npt.NDArray[Any]:
         """Send random numbers of the declared shapes through and return the output.

@@ -9,26 +9,30 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from elektronn_tui.errors import ElektronnError, ModelError, ShapeError
+from elektronn_tui.errors import ShapeError
 
 from .dense import dense_geometry
+from .engines import Engine, every_voxel
 
 if TYPE_CHECKING:
     from elektronn_tui.data import Source
+    from elektronn_tui.data.spool import Spool
 
     from .model import Model
+    from .node import Node
 
 __all__ = ["BlockProgress", "predict_volume"]
 
 logger = logging.getLogger(__name__)
 
-BLOCK_BYTES = 256 * 2**20
+BLOCK_BYTES = 64 * 2**20
 """About how much a block of raw values and outputs in float32 takes; two more are on their way from and to the disk."""
 
 Vec3 = tuple[int, int, int]
@@ -43,12 +47,15 @@ class BlockProgress:
     done, blocks : int
         Blocks that are finished, also those of an earlier run, and all of them.
     voxels : int
-        Output voxels that this run has predicted.
+        Output voxels that this run has predicted, those of the block in work among them.
+    share : float
+        Of all blocks, from 0 to 1.
     """
 
     done: int
     blocks: int
     voxels: int
+    share: float
 
 
 def predict_volume(
@@ -59,7 +66,7 @@ def predict_volume(
     as_uint8: bool = False,
     pad_raw: bool = False,
     patch_shape: Sequence[int] | None = None,
-    engine: Literal["auto", "mfp", "shifts"] = "auto",
+    engine: Engine = "auto",
     block_bytes: int = BLOCK_BYTES,
     compression: str | None = "gzip",
     resume: bool = False,
@@ -82,9 +89,8 @@ def predict_volume(
         ``FILE.h5`` or ``FILE.h5:KEY``; the key is ``prediction`` by default.
     as_uint8, pad_raw, patch_shape
         As of `predict_dense`.
-    engine : {'auto', 'mfp', 'shifts'}
-        Of networks whose outputs are strided: max-fragment pooling, several times as fast, or a run for each shift of
-        the input. ``auto`` takes the first where the network can be rebuilt so.
+    engine : {'auto', 'dilated', 'mfp', 'shifts'}
+        As of `predict_dense`.
     block_bytes : int
         About how much memory a block may take.
     compression : str, optional
@@ -94,7 +100,7 @@ def predict_volume(
     force : bool
         Replace an output that exists, and begin anew.
     progress : callable, optional
-        Called after each block.
+        Called at the begin, with each run of the network, and after each block.
 
     Returns
     -------
@@ -117,9 +123,9 @@ def predict_volume(
         raise ShapeError(
             f"{source.name} has {source.channels} channels, but the input of {model.name!r} takes {channels}."
         )
-    model, used = _engine(model, engine, patch_shape)
-    layout = _Layout.of(model, source.shape, pad_raw, patch_shape, block_bytes)
-    features = int(model.prediction_node.shape["f"])
+    node, used = every_voxel(model.prediction_node, engine)
+    layout = _Layout.of(node, source.shape, pad_raw, patch_shape, block_bytes)
+    features = int(node.shape["f"])
     identity = {
         "model": _fingerprint(model),
         "input": source.name,
@@ -132,7 +138,8 @@ def predict_volume(
     }
     spool = Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force)
     try:
-        _predict_blocks(model, source, spool, layout, as_uint8, patch_shape, progress)
+        predict = partial(model.predict_dense, as_uint8=as_uint8, engine=engine, patch_shape=patch_shape)
+        _predict_blocks(predict, source, spool, layout, progress)
         size = source.voxel_size
         begin = source.offset or (0.0, 0.0, 0.0)
         offset = None if size is None else [b + o * s for b, o, s in zip(begin, layout.first, size, strict=True)]
@@ -167,14 +174,13 @@ class _Layout:
     first: Vec3
 
     @classmethod
-    def of(cls, model: Model, size: Vec3, pad: bool, patch_shape: Sequence[int] | None, block_bytes: int) -> _Layout:
-        node = model.prediction_node
+    def of(cls, node: Node, size: Vec3, pad: bool, patch_shape: Sequence[int] | None, block_bytes: int) -> _Layout:
         flat = node.shape.ndim == 2
         spatial = size[1:] if flat else size
         geometry = dense_geometry(node, spatial, patch_shape)
-        if pad:
+        if pad and geometry.whole:
             padded = [n + lost for n, lost in zip(spatial, geometry.lost, strict=True)]
-            geometry = dense_geometry(node, padded, patch_shape) if geometry.whole else geometry
+            geometry = dense_geometry(node, padded, patch_shape)
         lead: tuple[int, ...] = (0,) if flat else ()
         offset, lost = _vec3(*lead, *geometry.offset), _vec3(*lead, *geometry.lost)
         step = _vec3(*((1,) if flat else ()), *geometry.step)
@@ -185,7 +191,7 @@ class _Layout:
                     f"{node.title}: the volume has size {n} on axis {tag}, which is smaller than the field of view; it "
                     f"must be {l + 1} at least, or padded."
                 )
-        channels = int(model.input_node.shape["f"] or 1)
+        channels = int(node.input_nodes[0].shape["f"] or 1)
         block = out if geometry.whole else _block(out, step, lost, channels + int(node.shape["f"]), block_bytes)
         if geometry.whole and math.prod(out) * 4 * channels > block_bytes:
             logger.warning("%s has to see the whole volume at once, which may not fit into memory.", node.title)
@@ -221,32 +227,33 @@ class _Layout:
 
 
 def _predict_blocks(
-    model: Model,
+    predict: Callable[..., npt.NDArray[Any]],
     source: Source,
-    spool: Any,
+    spool: Spool,
     layout: _Layout,
-    as_uint8: bool,
-    patch_shape: Sequence[int] | None,
     progress: Callable[[BlockProgress], None] | None,
 ) -> None:
     missing = [k for k in range(layout.count) if k not in spool.done]
-    voxels = unusual = 0
-    if progress is not None:
-        progress(BlockProgress(len(spool.done), layout.count, 0))
+    before, voxels, unusual = layout.count - len(missing), 0, 0
+
+    def tell(made: int, size: int, share: float) -> None:
+        if progress is not None:
+            whole = (before + made + share) / layout.count
+            progress(BlockProgress(before + made, layout.count, voxels + round(share * size), whole))
+
+    tell(0, 0, 0)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: Future[None] | None = None
-        for number, raw in _ahead(reader, lambda k: layout.read(source, k), missing):
-            values = model.predict_dense(raw, as_uint8, patch_shape=patch_shape)
-            unusual += 0 if as_uint8 else int(np.count_nonzero(~np.isfinite(values)))
+        for made, (number, raw) in enumerate(_ahead(reader, partial(layout.read, source), missing)):
             lo, hi = layout.place(number)
-            if values.shape[1:] != tuple(h - l for l, h in zip(lo, hi, strict=True)):
-                raise ModelError(f"a block gave {values.shape[1:]} voxels, not those from {lo} to {hi}.")
+            size = math.prod(h - l for l, h in zip(lo, hi, strict=True))
+            values = predict(raw, progress=partial(tell, made, size))
+            unusual += 0 if values.dtype == np.uint8 else int(np.count_nonzero(~np.isfinite(values)))
             if writing is not None:
                 writing.result()
             writing = writer.submit(spool.write, number, values)
-            voxels += math.prod(values.shape[1:])
-            if progress is not None:
-                progress(BlockProgress(len(spool.done) + 1, layout.count, voxels))
+            voxels += size
+            tell(made + 1, 0, 0)
         if writing is not None:
             writing.result()
     if unusual:
@@ -263,23 +270,6 @@ def _ahead(
         raw = coming.result()
         coming = None if after is None else pool.submit(read, after)
         yield number, raw
-
-
-def _engine(model: Model, engine: str, patch_shape: Sequence[int] | None) -> tuple[Model, str]:
-    """Return the network to predict with, and how it gives every voxel."""
-    from .rewriting import rebuild_model
-
-    strided = any(s > 1 for s in model.prediction_node.shape.strides)
-    fragments = len(model.prediction_node.shape.mfp_offsets) > 1
-    if not strided or fragments or engine == "shifts":
-        return model, "as it is" if not strided else "shifts"
-    try:
-        return rebuild_model(model, override_mfp_to_active=True, imposed_patch_size=patch_shape), "mfp"
-    except ElektronnError as error:
-        if engine == "mfp":
-            raise
-        logger.info("max-fragment pooling can't be used, each shift of the input is a run: %s", error)
-        return model, "shifts"
 
 
 def _block(out: Vec3, step: Vec3, lost: Vec3, floats: int, most: int) -> Vec3:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from elektronn_tui.models.volume_prediction import BlockProgress
 
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+SHOW_EVERY = 0.5  # and between two signs of life elsewhere
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +29,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch", metavar="Z,Y,X", help="input of one run of the network (default: as the model says)")
     parser.add_argument(
         "--engine",
-        choices=("auto", "mfp", "shifts"),
+        choices=("auto", "dilated", "mfp", "shifts"),
         default="auto",
-        help="of networks with strided outputs: max-fragment pooling, or a run for each shift (default: the first "
-        "where it can be)",
+        help="of networks with strided outputs: dilation, max-fragment pooling, or a run for each shift (default: the "
+        "first that is possible)",
     )
     parser.add_argument(
         "--block-memory",
         type=int,
-        default=256,
+        default=64,
         metavar="MIB",
-        help="about how much memory a block takes (default: 256); three are there at a time",
+        help="about how much memory a block takes (default: 64); three are there at a time",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a prediction that was killed")
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists, and begin anew")
@@ -113,26 +114,30 @@ class _Shown:
         self.voxels = 0
         self._json = as_json
         self._terminal = sys.stderr.isatty()
+        self._every = SHOW_EVERY if self._json or self._terminal else LINE_EVERY
         self._last = self.begin
-        self._first = 0
+        self._first: float | None = None
 
     def show(self, now: BlockProgress) -> None:
-        """Show it."""
-        if not now.voxels:
-            self._first = now.done
+        """Show it, but not more often than can be read."""
         self.voxels = now.voxels
-        seconds = time.monotonic() - self.begin
-        text = f"block {now.done} of {now.blocks}"
-        if now.voxels and seconds:
-            left = seconds / (now.done - self._first) * (now.blocks - now.done)
+        clock = time.monotonic()
+        if self._first is None:
+            self._first = now.share
+        elif clock - self._last < self._every:
+            return
+        self._last = clock
+        text = f"block {min(now.done + 1, now.blocks)} of {now.blocks}"
+        if now.share > self._first:
+            seconds = clock - self.begin
+            left = seconds / (now.share - self._first) * (1 - now.share)
             text += f", {now.voxels / 1e6 / seconds:.3g} MVoxel/s, eta {format_seconds(left)}"
         if self._json:
-            print_json_line({"event": "progress", "progress": now.done / now.blocks, "text": text})
+            print_json_line({"event": "progress", "progress": now.share, "blocks": now.done, "text": text})
         elif self._terminal:
             sys.stderr.write(f"\r{text}\x1b[K")
             sys.stderr.flush()
-        elif time.monotonic() - self._last > LINE_EVERY:
-            self._last = time.monotonic()
+        else:
             warn(text)
 
     def clear(self) -> None:

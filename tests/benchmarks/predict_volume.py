@@ -51,16 +51,19 @@ def predict(folder: Path, out: str, memory: int, stop_after: int | None = None) 
     """Run the command, kill it after so many blocks, and return how many it made and its peak memory in GiB."""
     command = [ELEKTRONN, "predict", "net.safetensors", "raw.h5:raw", out, "--uint8", "--resume", "--json"]
     command.append(f"--block-memory={memory}")
-    peak, blocks = 0.0, -1
+    peak, blocks = 0.0, 0
+    first: int | None = None
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if json.loads(line)["event"] == "done":
+            said = json.loads(line)
+            if said["event"] == "done":
                 break
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20)  # type: ignore[index]
-            blocks += 1
-            if blocks == stop_after:
+            first = said["blocks"] if first is None else first
+            blocks = said["blocks"] - first
+            if stop_after is not None and blocks >= stop_after:
                 process.kill()
     if stop_after is None and process.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed with {process.returncode}")

@@ -29,7 +29,8 @@ from elektronn_tui.models import (
     UpConv,
     UpConvMerge,
 )
-from elektronn_tui.models.dense import _tiling
+from elektronn_tui.models.dense import _tiling, predict_dense
+from elektronn_tui.models.engines import Engine
 from elektronn_tui.models.plan import Plan
 
 TAGS = {1: "b,f,x", 2: "b,f,y,x", 3: "b,f,z,y,x"}
@@ -89,7 +90,8 @@ def by_patches(node: Node, image: np.ndarray, fov: tuple[int, ...]) -> np.ndarra
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_strided_networks(ndim: int, seed: int) -> None:
+@pytest.mark.parametrize("engine", ["auto", "shifts"])
+def test_strided_networks(ndim: int, seed: int, engine: Engine) -> None:
     """With and without fragments, mixed as well, whatever the tile and the batch, even fields of view too."""
     rng = np.random.default_rng(10 * ndim + seed)
     channels = int(rng.integers(1, 3))
@@ -101,13 +103,28 @@ def test_strided_networks(ndim: int, seed: int) -> None:
     for mfp in itertools.product([False, True], repeat=2):
         for out in ((1,) * ndim, tuple(rng.integers(1, 4, ndim).tolist())):
             node = chain(source(*sizes(layers, mfp, out), n_f=channels), layers, mfp)
-            got = node.predict_dense(image, batch_size=int(rng.integers(1, 6)))
+            got = node.predict_dense(image, batch_size=int(rng.integers(1, 6)), engine=engine)
             assert got.dtype == np.float32
             assert got == pytest.approx(expected, abs=1e-5)
             if all(mfp):
                 assert FragmentsToDense(node).predict_dense(image) == pytest.approx(expected, abs=1e-5)
     other = sizes(layers, mfp, tuple(rng.integers(2, 5, ndim).tolist()))
-    assert node.predict_dense(image, patch_shape=other) == pytest.approx(expected, abs=1e-5)
+    assert node.predict_dense(image, patch_shape=other, engine=engine) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_engines_agree(pad: bool, caplog: pytest.LogCaptureFixture) -> None:
+    raw = source(9, 26, 26)
+    node = Conv(Conv(Conv(raw, 3, (1, 3, 3), (1, 2, 2)), 4, (2, 3, 3), (2, 2, 2)), 2, (1, 1, 1), activation_func="lin")
+    image = picture(1, 8, 23, 17)  # smaller than the patch
+    expected = node.predict_dense(image, pad_raw=pad, engine="shifts")
+    with caplog.at_level(logging.INFO):
+        for engine in ("auto", "mfp", "dilated"):
+            got = node.predict_dense(image, pad_raw=pad, engine=engine)
+            np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert [record.message.split("(")[-1].split(")")[0] for record in caplog.records] == ["dilated", "mfp", "dilated"]
+    with pytest.raises(ModelError, match="engine must be"):
+        node.predict_dense(image, engine="fast")
 
 
 def unet(raw: Node) -> Node:
@@ -310,14 +327,9 @@ def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Conv(source(6, 6), 2, (3, 3)).predict_dense(picture(1, 9, 12))
     assert "6 runs" in caplog.text
-    assert "override_mfp_to_active" not in caplog.text
-
-
-def test_the_faster_way_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        Conv(source(7, 7), 2, (2, 2), (2, 2)).predict_dense(picture(1, 9, 12))
-    assert "every tile takes 4 runs, because outputs lie 2×2 voxels apart" in caplog.text
-    assert "override_mfp_to_active=True" in caplog.text
+    shares: list[float] = []
+    predict_dense(Conv(source(6, 6), 2, (3, 3)), picture(1, 9, 12), progress=shares.append)
+    np.testing.assert_allclose(shares, np.arange(1, 7) / 6)
 
 
 class TestMisuse:
@@ -338,7 +350,7 @@ class TestMisuse:
         with pytest.raises(ShapeError, match=r"patch_shape \(6,\) must have one entry"):
             node.predict_dense(image, patch_shape=(6,))
         with pytest.raises(ShapeError, match="axis y of size 7"):
-            node.predict_dense(image, patch_shape=(7, 6))
+            node.predict_dense(image, patch_shape=(7, 6), engine="shifts")
         with pytest.raises(ModelError, match="batch_size must be a whole number from 1 on, not 0"):
             node.predict_dense(image, batch_size=0)
 

@@ -62,7 +62,7 @@ def dataset(path: Path, key: str = "prediction") -> np.ndarray:
 
 
 @pytest.mark.parametrize("pad", [False, True])
-@pytest.mark.parametrize("engine", ["auto", "shifts"])
+@pytest.mark.parametrize("engine", ["auto", "mfp", "shifts"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_blocks_are_those_of_the_whole(tmp_path: Path, name: str, engine: str, pad: bool) -> None:
     torch.manual_seed(0)
@@ -73,7 +73,9 @@ def test_blocks_are_those_of_the_whole(tmp_path: Path, name: str, engine: str, p
     whole = model.predict_dense(source.read((0, 0, 0), source.shape), pad_raw=pad)
     predicted = dataset(path)
     np.testing.assert_allclose(predicted, whole, atol=2e-6)
-    assert len(steps) == steps[-1].blocks + 1
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
     assert (steps[-1].blocks > 3) == (name != "padding")
     assert steps[-1].voxels == math.prod(whole.shape[1:])
     assert [p.name for p in tmp_path.iterdir()] == ["out.h5"]
@@ -100,9 +102,13 @@ from elektronn_tui.data import open_source
 from elektronn_tui.models import load_model
 from elektronn_tui.models.volume_prediction import predict_volume
 
+told = []
+
 def tell(now):
-    print(now.done, flush=True)
-    sys.stdin.readline()  # which the test writes, or kills
+    if told[-1:] != [now.done]:
+        told.append(now.done)
+        print(now.done, flush=True)
+        sys.stdin.readline()  # which the test writes, or kills
 
 folder = Path(sys.argv[1])
 model = load_model(folder / "model.safetensors")
@@ -141,7 +147,7 @@ def test_what_was_begun_is_gone_on_with_only_when_asked_and_the_same(tmp_path: P
     model, source = strided(), volume(10, 41, 38)
 
     def stop(now: BlockProgress) -> None:
-        if now.voxels:
+        if now.done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +190,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
     path = predict_volume(
         model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True, progress=lambda now: begun.append(now.done)
     )
-    assert begun[0] >= 2
+    assert begun[0] >= 1
     np.testing.assert_allclose(dataset(path), model.predict_dense(source.read((0, 0, 0), source.shape)), atol=2e-6)
 
 
