@@ -100,16 +100,15 @@ def compare_segmentations(
         )
     section = (hi[1] - lo[1]) * (hi[2] - lo[2]) * (pred.dtype.itemsize + gt.dtype.itemsize)
     depth = max(1, PIECE_BYTES // section)
-    table: Contingency | None = None
+    parts = []
     for z in range(lo[0], hi[0], depth):
         box = (z, lo[1], lo[2]), (min(z + depth, hi[0]), hi[1], hi[2])
         true = gt.read(*box)[0]
         if len(ignore):
             true = np.where(np.isin(true, np.asarray(ignore)), 0, true).astype(true.dtype)
         begin, end = (np.subtract(at, place).tolist() for at in box)
-        part = contingency(pred.read(begin, end)[0], true)
-        table = part if table is None else joined([table, part])
-    assert table is not None
+        parts.append(contingency(pred.read(begin, end)[0], true))
+    table = joined(parts)
     return Comparison(scores_of(table), _objects(table), (lo[0], lo[1], lo[2]), (hi[0], hi[1], hi[2]))
 
 

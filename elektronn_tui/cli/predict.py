@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elektronn_tui.errors import ModelError
+
 from . import DONE, USAGE
 from .output import add_json, format_seconds, print_json_line, print_line, warn
 from .prediction_job import add_session_options, refuse_session_options, run_as_job, running_session
@@ -77,6 +79,8 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
     check_output(args.output, key="prediction", force=args.force)
     torch.set_num_threads(usable_cores())
     file = Path(args.model).expanduser()
+    if not file.exists():
+        raise ModelError(f"there is no model file {args.model}, and no session of that name runs")
     model = load_model(file / "model.safetensors" if file.is_dir() else file)
     shown = _Shown(args.json)
     try:

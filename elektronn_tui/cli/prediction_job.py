@@ -121,7 +121,8 @@ def run_as_job(session: SessionInfo, args: argparse.Namespace) -> int:
     elif job.state == "finished":
         print_line(f"job {job.number} finished: {job.text}")
     if job.state != "finished":
-        warn(f"job {job.number} {job.state}{f': {job.reason}' if job.reason else ''}; its log: {job.directory}/log")
+        why = f": {job.reason.rstrip('.')}" if job.reason else ""
+        warn(f"job {job.number} {job.state}{why}; its log: {job.directory}/log")
     return DONE if job.state == "finished" else REFUSED
 
 

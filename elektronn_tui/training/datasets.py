@@ -183,6 +183,9 @@ class VolumeData:
     masks: Sequence[str] = setting(
         default=(), type="object", check=check_addresses, help="the same for `volumes`, one address each"
     )
+    valid_masks: Sequence[str] = setting(
+        default=(), type="object", check=check_addresses, help="the same for `valid_volumes`, one address each"
+    )
     weights: tuple[float, ...] | None = setting(
         default=None,
         type="floats",
@@ -333,6 +336,9 @@ class VolumeData:
         several = f"{count} volume{'s' * (count > 1)}; give one"
         if self.masks and len(self.masks) != count:
             raise ExperimentError(f"data.masks: {len(self.masks)} for {several} for each")
+        if self.valid_masks and len(self.valid_masks) != len(self.valid_volumes):
+            held_out = f"{len(self.valid_volumes)} valid_volumes"
+            raise ExperimentError(f"data.valid_masks: {len(self.valid_masks)} for {held_out}; give one for each")
         if self.weights is not None and (len(self.weights) != count or not any(self.weights)):
             raise ExperimentError(f"data.weights: {list(self.weights)} for {several} number for each, not all 0")
         offset = self.target_offset
@@ -403,7 +409,8 @@ class VolumeData:
         if not train:
             raise ExperimentError("data.path: no volume is given; use --set data.path=FILE or volumes=[...]")
         parts = [part for pair in train + valid for part in pair if isinstance(part, (str, Path))]
-        for address in [*parts, *(mask for mask in self.mask_addresses() if mask is not None)]:
+        masks = [mask for mask in self.mask_addresses() if mask is not None]
+        for address in [*parts, *masks, *self.valid_masks]:
             check_address(str(address), self.path, "data.path" if address == self.path else "data.volumes")
 
     def open(self) -> Volumes:
@@ -426,7 +433,11 @@ class VolumeData:
                 self._pair(raw, labels, mask, self._options(k, labels))
                 for k, ((raw, labels), mask) in enumerate(zip(train, masks, strict=True))
             ]
-            held_out = [self._pair(raw, labels, None, self._options(None, labels)) for raw, labels in valid]
+            valid_masks = [*self.valid_masks] or [None] * len(valid)
+            held_out = [
+                self._pair(raw, labels, mask, self._options(None, labels))
+                for (raw, labels), mask in zip(valid, valid_masks, strict=True)
+            ]
         preview = None
         if self.preview is not None:
             from elektronn_tui.data import Pair

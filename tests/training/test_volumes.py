@@ -119,6 +119,10 @@ def test_masks_weights_and_offsets_of_volumes(volume):
     several = VolumeData(volumes=[pair, pair], masks=[mask, mask], weights=(3, 1), valid_slices=0).open().train
     assert [one.weight for one in several] == [3.0, 1.0]
     assert all(one.mask is not None for one in several)
+    held_out = VolumeData(volumes=[pair], valid_volumes=[pair], valid_masks=[mask])
+    held_out.check_files()
+    assert held_out.open().train[0].mask is None
+    assert held_out.open().valid[0].mask.read((0, 0, 0), (1, 1, 40))[0, 0, 0].tolist() == [0] * 20 + [1] * 20
     placed = VolumeData(path=str(volume), label_key="part", target_offset=(4, 10, 10), valid_slices=0).open().train[0]
     assert placed.region == ((4, 10, 10), (14, 30, 30))
     part = (f"{volume}:raw", f"{volume}:part")
@@ -130,6 +134,7 @@ def test_masks_weights_and_offsets_of_volumes(volume):
     ("wrong", "message"),
     [
         ({"masks": ["x.h5:mask"]}, "data.masks: 1 for 2 volumes; give one for each"),
+        ({"valid_masks": ["x.h5:mask"]}, "data.valid_masks: 1 for 0 valid_volumes; give one for each"),
         ({"weights": (1.0,)}, r"data.weights: \[1.0\] for 2 volumes; give one number for each, not all 0"),
         ({"weights": (0, 0)}, "give one number for each, not all 0"),
         ({"mask_key": "known"}, "data.mask_key: it names a dataset in path, which isn't given; use masks="),
