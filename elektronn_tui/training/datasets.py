@@ -433,7 +433,7 @@ class VolumeData:
                 self._pair(raw, labels, mask, self._options(k, labels))
                 for k, ((raw, labels), mask) in enumerate(zip(train, masks, strict=True))
             ]
-            valid_masks = [*self.valid_masks] or [None] * len(valid)
+            valid_masks: Sequence[str | None] = self.valid_masks or [None] * len(valid)
             held_out = [
                 self._pair(raw, labels, mask, self._options(None, labels))
                 for (raw, labels), mask in zip(valid, valid_masks, strict=True)
