@@ -132,7 +132,7 @@ def predict_dense(
     raw_img : array_like, (f, z, y, x) or (f, y, x)
         For a network of two spatial axes (f, z, y, x) is done slice by slice.
     as_uint8 : bool
-        Return the values times 255, cut to 0 to 255 and truncated, as uint8.
+        Return the values times 255, cut to 0 to 255 and truncated, as uint8; NaN becomes 0.
     pad_raw : bool
         Mirror the image at its borders, so that the output covers all of it.
     patch_shape : sequence of int, optional
@@ -201,11 +201,12 @@ def predict_dense(
         corners = [range(0, n, step) for n, step in zip(result, tiling.step, strict=True)]
         runs = itertools.product(range(slices.shape[1]), itertools.product(*corners), tiling.shifts)
         total = math.prod([slices.shape[1], len(tiling.shifts), *map(len, corners)])
-        count = 0
+        count = unusual = 0
         for batch in _batches(runs, batch_size):
             values = _run(plan, source, slices, tiling, batch, scale, channels_last)
+            unusual += values.size - int(np.isfinite(values).sum())
             if as_uint8:
-                values = np.clip(values * 255, 0, 255)
+                values = np.clip(np.nan_to_num(values) * 255, 0, 255)
             for run, fragments in zip(batch, values, strict=True):
                 _place(out[:, run[0]], fragments, tiling, run)
             count += len(batch)
@@ -215,6 +216,8 @@ def predict_dense(
     logger.info(
         *("%s: %d runs (%s), %.3g MVoxel/s, %.1f s", node.title, count, used, out[0].size / 1e6 / seconds, seconds)
     )
+    if unusual:
+        logger.warning("%s: %d computed values are NaN or infinite.", node.title, unusual)
     return out if sliced else out[:, 0]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from elektronn_tui.errors import ShapeError
 
@@ -234,7 +235,7 @@ def _predict_blocks(
     progress: Callable[[BlockProgress], None] | None,
 ) -> None:
     missing = [k for k in range(layout.count) if k not in spool.done]
-    before, voxels, unusual = layout.count - len(missing), 0, 0
+    before, voxels = layout.count - len(missing), 0
 
     def tell(made: int, size: int, share: float) -> None:
         if progress is not None:
@@ -248,7 +249,6 @@ def _predict_blocks(
             lo, hi = layout.place(number)
             size = math.prod(h - l for l, h in zip(lo, hi, strict=True))
             values = predict(raw, progress=partial(tell, made, size))
-            unusual += 0 if values.dtype == np.uint8 else int(np.count_nonzero(~np.isfinite(values)))
             if writing is not None:
                 writing.result()
             writing = writer.submit(spool.write, number, values)
@@ -256,8 +256,6 @@ def _predict_blocks(
             tell(made + 1, 0, 0)
         if writing is not None:
             writing.result()
-    if unusual:
-        logger.warning("%d values of the prediction are NaN or infinite.", unusual)
 
 
 def _ahead(
@@ -299,7 +297,7 @@ def _fingerprint(model: Model) -> str:
     digest = hashlib.sha256(repr(sorted((model.scaling or {}).items())).encode())
     for name, tensor in sorted(model.module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -51,6 +51,9 @@ def prediction_offer(trainer: Trainer) -> Offer:
         found += [
             JobOption(name="bytes", type="bool", flag="--uint8", default=True, help="values times 255, a byte each"),
             JobOption(name="replace", type="bool", flag="--force", default=False, help="the output, if it exists"),
+            JobOption(
+                name="go on", type="bool", flag="--resume", default=False, help="with what an earlier job began there"
+            ),
         ]
         return tuple(found)
 

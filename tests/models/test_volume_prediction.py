@@ -213,6 +213,9 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             model.predict_dense(volume(10, 30, 30), out)
     with torch.no_grad():
         model["conv1"].w.fill_(torch.nan)
-    with caplog.at_level(logging.WARNING):
-        predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5", force=True)
-    assert "values of the prediction are NaN or infinite" in caplog.text
+    for as_uint8 in (False, True):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5", as_uint8=as_uint8, force=True)
+        assert "values are NaN or infinite" in caplog.text
+    assert not dataset(tmp_path / "out.h5").any()
