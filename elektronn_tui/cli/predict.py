@@ -1,14 +1,11 @@
-"""``elektronn predict MODEL|SESSION INPUT OUTPUT``: predict a volume with a model file, or beside a running session."""
+"""``elektronn predict MODEL|SESSION INPUT OUTPUT``: predict a volume with a model, or beside a running session."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from elektronn_tui.errors import ModelError
 
 from . import DONE, USAGE
 from .output import add_json, format_seconds, print_json_line, print_line, warn
@@ -23,7 +20,11 @@ SHOW_EVERY = 0.5  # and between two signs of life elsewhere
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a model file, a checkpoint's folder, or a running session")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a model file, a checkpoint's folder, a running session, or a run, RUN@CHECKPOINT",
+    )
     parser.add_argument("input", metavar="INPUT", help="volume: FILE:KEY or any other address")
     parser.add_argument("output", metavar="OUTPUT", help="HDF5 file to make, FILE:KEY (default key: prediction)")
     parser.add_argument("--uint8", action="store_true", help="values times 255, in a byte each")
@@ -71,17 +72,14 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
 
     from elektronn_tui.data import open_source
     from elektronn_tui.data.output import check_output
-    from elektronn_tui.models import load_model
     from elektronn_tui.models.volume_prediction import predict_volume
+    from elektronn_tui.training.opening import open_model
     from elektronn_tui.training.resources import usable_cores
 
     refuse_session_options(args)
     check_output(args.output, key="prediction", force=args.force)
     torch.set_num_threads(usable_cores())
-    file = Path(args.model).expanduser()
-    if not file.exists():
-        raise ModelError(f"there is no model file {args.model}, and no session of that name runs")
-    model = load_model(file / "model.safetensors" if file.is_dir() else file)
+    model = open_model(args.model, trained=True, weights=args.weights)
     shown = _Shown(args.json)
     try:
         path = predict_volume(

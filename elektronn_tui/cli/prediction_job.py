@@ -31,7 +31,8 @@ def add_snapshot_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--weights",
         choices=("averaged", "current"),
-        help="of a session: the average of its weights (the default where there is one), or the weights as they are",
+        help="of a session, run or checkpoint: the average of its weights (the default where there is one), or the "
+        "weights as they are",
     )
 
 
@@ -49,9 +50,8 @@ def refuse_session_options(args: argparse.Namespace) -> None:
     SessionError
         It was.
     """
-    given = [name for name in ("weights", "detach") if getattr(args, name)]
-    if given:
-        raise SessionError(f"{args.model} is no running session; --{given[0]} is for those alone")
+    if args.detach:
+        raise SessionError(f"{args.model} is no running session; --detach is for those alone")
 
 
 def job_arguments(args: argparse.Namespace) -> list[str]:

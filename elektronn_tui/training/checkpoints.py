@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
     from .updating import Updater
 
-__all__ = ["Checkpoint", "Checkpoints", "load_weights", "restore_rng"]
+__all__ = ["AVERAGED_FILE", "MODEL_FILE", "Checkpoint", "Checkpoints", "checkpoint_path", "load_weights", "restore_rng"]
 
 FORMAT = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _STEP = re.compile(r"step-(\d{9})(-\d+)?")
 _LINKS = ("latest", "best")
 _TEMPORARY = ".writing-"
+MODEL_FILE, AVERAGED_FILE = "model.safetensors", "averaged.safetensors"
 logger = logging.getLogger(__name__)
 
 
@@ -69,12 +70,12 @@ class Checkpoint:
     @property
     def model_file(self) -> Path:
         """The model file inside."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL_FILE
 
     @property
     def averaged_file(self) -> Path:
         """The model file with the averaged weights; there only where weights were averaged."""
-        return self.path / "averaged.safetensors"
+        return self.path / AVERAGED_FILE
 
 
 class Checkpoints:
@@ -129,10 +130,10 @@ class Checkpoints:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            model.save(temporary / "model.safetensors", scaling=scaling)
+            model.save(temporary / MODEL_FILE, scaling=scaling)
             if updater.averaging.count:
                 with updater.averaging.applied():
-                    model.save(temporary / "averaged.safetensors", scaling=scaling)
+                    model.save(temporary / AVERAGED_FILE, scaling=scaling)
             tensors, rest = _flattened(updater.state())
             tensors |= {f"rng.{key}": tensor for key, tensor in _rng_states().items()}
             _write(temporary / "optimiser.safetensors", save(tensors))
@@ -158,11 +159,7 @@ class Checkpoints:
         CheckpointError
             There is none.
         """
-        path = self.directory / which
-        if not (path / "state.json").is_file():
-            known = ", ".join(sorted(entry.name for entry in self._all())) or "none"
-            raise CheckpointError(f"there is no checkpoint {which!r} in {self.directory}; known: {known}")
-        return path.resolve()
+        return checkpoint_path(self.directory, which)
 
     def load(self, which: str | Path = "latest") -> Checkpoint:
         """Read a checkpoint.
@@ -187,15 +184,10 @@ class Checkpoints:
     def prune(self) -> None:
         """Remove numbered checkpoints beyond `keep`, but for the latest and the best."""
         linked = {(self.directory / link).resolve() for link in _LINKS}
-        numbered = sorted((path for path in self._all() if _STEP.fullmatch(path.name)), key=_order)
+        numbered = sorted((path for path in _all(self.directory) if _STEP.fullmatch(path.name)), key=_order)
         for path in numbered[: max(len(numbered) - self.keep, 0)]:
             if path.resolve() not in linked:
                 shutil.rmtree(path, ignore_errors=True)
-
-    def _all(self) -> Iterator[Path]:
-        for path in self.directory.iterdir():
-            if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
-                yield path
 
     def _target(self, step: int, name: str | None) -> Path:
         if name is not None:
@@ -219,6 +211,27 @@ class Checkpoints:
         temporary.symlink_to(target.name, target_is_directory=True)
         os.replace(temporary, self.directory / link)
         _sync(self.directory)
+
+
+def checkpoint_path(directory: Path, which: str = "latest") -> Path:
+    """Return the directory of a checkpoint by name, or of ``latest`` or ``best``; nothing is changed by it.
+
+    Raises
+    ------
+    CheckpointError
+        There is none.
+    """
+    path = directory / which
+    if not (path / "state.json").is_file():
+        known = ", ".join(sorted(entry.name for entry in _all(directory))) or "none"
+        raise CheckpointError(f"there is no checkpoint {which!r} in {directory}; known: {known}")
+    return path.resolve()
+
+
+def _all(directory: Path) -> Iterator[Path]:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+            yield path
 
 
 def load_weights(model: Model, path: Path) -> None:

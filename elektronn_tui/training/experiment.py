@@ -24,7 +24,7 @@ from .settings import from_text, plain, replaced, setting, settings
 if TYPE_CHECKING:
     from elektronn_tui.models import Model
 
-__all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "load_experiment"]
+__all__ = ["DemoData", "Experiment", "Optimiser", "VolumeData", "build_model", "load_experiment"]
 
 
 def _model(value: Any) -> str | None:
@@ -282,7 +282,7 @@ _SHORT = {field.name for field in dataclasses.fields(Optimiser)} - {"name"}
 _SCALES = {"lr_scale": "lr_scales", "decay_scale": "decay_scales"}
 
 
-def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+def load_experiment(source: str | Path, overrides: Iterable[str] = (), *, check_data: bool = True) -> Experiment:
     """Run an experiment file and return its `experiment`, with settings overridden.
 
     Parameters
@@ -292,6 +292,8 @@ def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experi
     overrides : iterable of str
         As ``"steps=100"``, ``"data.path=volume.h5"``, ``"optimiser.lr=1e-4"``, ``"lr=1e-4"``; ``NODE.CONTROL=value``
         is kept for the network's controls in `Experiment.control_values`.
+    check_data : bool
+        Refuse an experiment whose volumes are not there.
 
     Raises
     ------
@@ -308,11 +310,34 @@ def load_experiment(source: str | Path, overrides: Iterable[str] = ()) -> Experi
             raise ExperimentError(f"{path.name}, with {override}: {error}") from error
     try:
         check = getattr(experiment.data, "check_files", None)
-        if check is not None:
+        if check is not None and check_data:
             check()
     except ExperimentError as error:
         raise ExperimentError(f"{path.name}: {error}") from error
     return experiment
+
+
+def build_model(experiment: Experiment) -> Model:
+    """Call the experiment's function for its network, or take the network that it gives.
+
+    Raises
+    ------
+    ExperimentError
+        The function raises, or returns something else: says in which line.
+    """
+    from elektronn_tui.models import Model
+
+    if isinstance(experiment.model, Model):
+        return experiment.model
+    try:
+        model = experiment.model()
+    except Exception as error:
+        if experiment.file is None:
+            raise
+        raise blamed(error, experiment.file) from error
+    if not isinstance(model, Model):
+        raise ExperimentError(f"model: the function returned {type(model).__name__}; it must return a Model")
+    return model
 
 
 def _executed(path: Path) -> Experiment:

@@ -22,8 +22,9 @@ from .batch_summary import ArraySummary, BatchSummary
 from .batches import Feeder
 from .classes import Classes
 from .datasets import Volumes
+from .experiment import build_model
 from .pictures import draw_example, write_picture
-from .runner import build_model, named
+from .runner import named
 from .supply import Opening, data_controls, open_supply
 
 if TYPE_CHECKING:

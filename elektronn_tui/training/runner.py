@@ -14,7 +14,7 @@ from elektronn_tui.errors import ElektronnError, ExperimentError
 from elektronn_tui.session.protocol import NodeInfo
 
 from .augmentations import AUGMENTATIONS
-from .experiment import blamed
+from .experiment import build_model
 from .settings import plain
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .trainer import Trainer
 
-__all__ = ["build", "build_model", "named", "run"]
+__all__ = ["build", "named", "run"]
 
 
 def run(experiment: Experiment, session: Any) -> None:
@@ -122,29 +122,6 @@ def graph_of(model: Model) -> list[NodeInfo]:
         )
         for node in model.describe()
     ]
-
-
-def build_model(experiment: Experiment) -> Model:
-    """Call the experiment's function for its network, or take the network that it gives.
-
-    Raises
-    ------
-    ExperimentError
-        The function raises, or returns something else: says in which line.
-    """
-    from elektronn_tui.models import Model
-
-    if isinstance(experiment.model, Model):
-        return experiment.model
-    try:
-        model = experiment.model()
-    except Exception as error:
-        if experiment.file is None:
-            raise
-        raise blamed(error, experiment.file) from error
-    if not isinstance(model, Model):
-        raise ExperimentError(f"model: the function returned {type(model).__name__}; it must return a Model")
-    return model
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from elektronn_tui.models.statistics import Table
 
 from .batch_summary import BatchSummary
 from .batches import evaluating
-from .checkpoints import load_weights
+from .checkpoints import MODEL_FILE, load_weights
 from .hyperparameters import USES
 from .pictures import draw_batch, write_picture
 from .prediction_jobs import console_predict
@@ -125,7 +125,7 @@ def console_namespace(trainer: Trainer) -> dict[str, Any]:
     def load(file: str) -> None:
         """Load the parameters of a model file, or of a checkpoint's folder, into the network."""
         path = Path(file).expanduser()
-        path = path / "model.safetensors" if path.is_dir() else path
+        path = path / MODEL_FILE if path.is_dir() else path
         load_weights(trainer.model, path)
         trainer.session.logger.info("the parameters are those of %s", path)
         trainer.updater.averaging.reset()  # it was of other weights
