@@ -15,7 +15,26 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "begun_with"]
+
+STATE = "state.json"
+
+
+def begun_with(folder: Path) -> dict[str, Any]:
+    """Return what the blocks of a spool depend on; nothing where none was begun.
+
+    Raises
+    ------
+    DataError
+        It can't be read.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except FileNotFoundError:  # also of one that was killed before the first block
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / STATE} can't be read: {error}; --force begins anew.") from error
+    return state if isinstance(state, dict) else {}
 
 
 class Spool:
@@ -66,18 +85,15 @@ class Spool:
                 path.unlink()
         else:
             self._check(identity)
-        self._put("state.json", json.dumps(identity, indent=1).encode())
+        self._put(STATE, json.dumps(identity, indent=1).encode())
 
     def _files(self) -> list[Path]:
         return [path for path in self.folder.glob("*.npy") if path.stem.isdigit()]
 
     def _check(self, wanted: dict[str, Any]) -> None:
-        try:
-            was = json.loads((self.folder / "state.json").read_text())
-        except FileNotFoundError:
-            return  # it was killed before the first block
-        except ValueError as error:
-            raise DataError(f"{self.folder}/state.json can't be read: {error}; --force begins anew.") from error
+        was = begun_with(self.folder)
+        if not was:
+            return
         if differing := [key for key in wanted | was if wanted.get(key) != was.get(key)]:
             said = "; ".join(f"{key} was {was.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
             raise DataError(f"{self.folder} was begun for something else: {said}. --force begins anew.")

@@ -16,10 +16,10 @@ from elektronn_tui.data.scaling import Scaling
 from elektronn_tui.errors import ModelError, ShapeError
 
 from .dense import predict_dense
-from .engines import Engine
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .node import Node
 from .plan import Plan
+from .predictor import scale_alone
 from .shape import TaggedShape
 from .statistics import Table
 from .timing import measure_exectimes
@@ -56,15 +56,7 @@ class Evaluation:
 
     @overload
     def predict_dense(
-        self,
-        raw_img: npt.ArrayLike,
-        as_uint8: bool = ...,
-        pad_raw: bool = ...,
-        *,
-        patch_shape: Sequence[int] | None = ...,
-        batch_size: int = ...,
-        engine: Engine = ...,
-        progress: Callable[[float], object] | None = ...,
+        self, raw_img: npt.ArrayLike, as_uint8: bool = ..., pad_raw: bool = ..., **options: Any
     ) -> npt.NDArray[Any]: ...
 
     @overload
@@ -84,7 +76,7 @@ class Evaluation:
             An image in memory, see `elektronn_tui.models.dense.predict_dense` for it and the options; or, with `out`, a
             volume of any size or its address, see `elektronn_tui.models.volume_prediction.predict_volume`.
         out : str or Path, optional
-            ``FILE.h5`` or ``FILE.h5:KEY``; behind a volume it may also be the second argument.
+            ``FILE.h5`` or ``FILE.h5:KEY``, or ``FOLDER.zarr``; behind a volume it may also be the second argument.
 
         Returns
         -------
@@ -103,31 +95,21 @@ class Evaluation:
 
             named = dict(zip(("as_uint8", "pad_raw"), arguments, strict=False))
             return predict_volume(self, as_source(raw_img), out, **named, **options)  # type: ignore[arg-type]
-        return self._predict_image(raw_img, *arguments, **options)
-
-    def _predict_image(
-        self,
-        raw_img: npt.ArrayLike,
-        as_uint8: bool = False,
-        pad_raw: bool = False,
-        *,
-        patch_shape: Sequence[int] | None = None,
-        batch_size: int = 1,
-        engine: Engine = "auto",
-        progress: Callable[[float], object] | None = None,
-    ) -> npt.NDArray[Any]:
         return predict_dense(
-            self.prediction_node,
-            raw_img,
-            as_uint8,
-            pad_raw,
-            patch_shape=patch_shape,
-            batch_size=batch_size,
-            engine=engine,
-            scale=None if self.scaling is None else Scaling.from_dict(self.scaling).apply,
-            channels_last=self._memory_format is not None,
-            progress=progress,
+            self.prediction_node, raw_img, *arguments, scale=self.scale_raw, channels_last=self.channels_last, **options
         )
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether weights and inputs are in a channels-last memory format."""
+        return self._memory_format is not None
+
+    def scale_raw(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return stored values (f, ...) as the network reads them: scaled as in training.
+
+        A model without scaling reads integers divided by 255, and floats as they are.
+        """
+        return scale_alone(raw) if self.scaling is None else Scaling.from_dict(self.scaling).apply(raw)
 
     def predict_ext(self, *arrays: npt.ArrayLike) -> list[npt.NDArray[Any]]:
         """Return the values of `prediction_ext` for arrays of all sources that they need, in evaluation mode."""

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -287,14 +287,7 @@ class Node(NodeParameters):
             return to_numpy(plan.run(tensors)[0])
 
     def predict_dense(
-        self,
-        raw_img: npt.ArrayLike,
-        as_uint8: bool = False,
-        pad_raw: bool = False,
-        *,
-        patch_shape: Sequence[int] | None = None,
-        batch_size: int = 1,
-        engine: Literal["auto", "dilated", "mfp", "shifts"] = "auto",
+        self, raw_img: npt.ArrayLike, as_uint8: bool = False, pad_raw: bool = False, **options: Any
     ) -> npt.NDArray[Any]:
         """Return the output at every voxel of an image; see `elektronn_tui.models.dense.predict_dense`.
 
@@ -303,9 +296,7 @@ class Node(NodeParameters):
         """
         from .dense import predict_dense
 
-        return predict_dense(
-            self, raw_img, as_uint8, pad_raw, patch_shape=patch_shape, batch_size=batch_size, engine=engine
-        )
+        return predict_dense(self, raw_img, as_uint8, pad_raw, **options)
 
     def test_run(self) -> npt.NDArray[Any]:
         """Send random numbers of the declared shapes through and return the output.

@@ -19,15 +19,13 @@ import torch
 
 from elektronn_tui.errors import ShapeError
 
-from .dense import dense_geometry
-from .engines import Engine, every_voxel
+from .predictor import DenseOptions, DensePredictor
 
 if TYPE_CHECKING:
     from elektronn_tui.data import Source
     from elektronn_tui.data.spool import Spool
 
     from .model import Model
-    from .node import Node
 
 __all__ = ["BlockProgress", "predict_volume"]
 
@@ -35,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 64 * 2**20
 """About how much a block of raw values and outputs in float32 takes; two more are on their way from and to the disk."""
+
+IN_FLIGHT = 3
+"""Blocks that are in memory: one is read, one predicted, one written."""
 
 Vec3 = tuple[int, int, int]
 
@@ -66,20 +67,19 @@ def predict_volume(
     *,
     as_uint8: bool = False,
     pad_raw: bool = False,
-    patch_shape: Sequence[int] | None = None,
-    engine: Engine = "auto",
     block_bytes: int = BLOCK_BYTES,
     compression: str | None = "gzip",
     resume: bool = False,
     force: bool = False,
     progress: Callable[[BlockProgress], None] | None = None,
+    **options: Any,
 ) -> Path:
-    """Predict every voxel of a volume into an HDF5 file, in bounded memory.
+    """Predict every voxel of a volume into an HDF5 file or a Zarr store, in bounded memory.
 
     The values are those of `Model.predict_dense` for the whole volume. Blocks that are finished lie in the folder
     ``OUT.part`` beside the output until all are there, so a run that was killed at any moment can go on. Then they are
-    written as one dataset (features, z, y, x), whose attributes tell where it lies (``resolution`` and ``offset`` in
-    nm), which model made it, and that it is ``complete``.
+    written as one array (features, z, y, x), whose attributes tell where it lies (``resolution`` and ``offset`` in
+    nm), which model made it and how, and that it is ``complete``.
 
     Parameters
     ----------
@@ -87,26 +87,27 @@ def predict_volume(
     source : Source
         With as many channels as the model's input takes; raw values are scaled as in training.
     out : str or Path
-        ``FILE.h5`` or ``FILE.h5:KEY``; the key is ``prediction`` by default.
-    as_uint8, pad_raw, patch_shape
-        As of `predict_dense`.
-    engine : {'auto', 'dilated', 'mfp', 'shifts'}
+        ``FILE.h5`` or ``FILE.h5:KEY`` (default: ``prediction``), or ``FOLDER.zarr`` or ``FOLDER.zarr:KEY``.
+    as_uint8, pad_raw
         As of `predict_dense`.
     block_bytes : int
-        About how much memory a block may take.
+        About how much memory a block may take if it holds more than one tile.
     compression : str, optional
-        Of the output; see h5py.
+        Of HDF5; see h5py.
     resume : bool
         Go on with what was begun.
     force : bool
         Replace an output that exists, and begin anew.
     progress : callable, optional
         Called at the begin, with each run of the network, and after each block.
+    **options
+        Those of `elektronn_tui.models.predictor.DenseOptions`. ``memory`` counts for the blocks of a tile's size on
+        their way from and to the disk, too. A run that is resumed takes the patch that it began with.
 
     Returns
     -------
     Path
-        The file.
+        The file or folder.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def predict_volume(
         The volume can't be read or the output not be written, or a run was begun there for something else.
     """
     from elektronn_tui.data.output import check_output, write_blocks
-    from elektronn_tui.data.spool import Spool
+    from elektronn_tui.data.spool import Spool, begun_with
 
     path, key = check_output(out, key="prediction", force=force)
     channels = model.input_node.shape["f"]
@@ -124,35 +125,47 @@ def predict_volume(
         raise ShapeError(
             f"{source.name} has {source.channels} channels, but the input of {model.name!r} takes {channels}."
         )
-    node, used = every_voxel(model.prediction_node, engine)
-    layout = _Layout.of(node, source.shape, pad_raw, patch_shape, block_bytes)
-    features = int(node.shape["f"])
+    folder = path.with_name(f"{path.name}.part")
+    if resume and options.get("patch_shape") is None:
+        options["patch_shape"] = begun_with(folder).get("patch_shape")
+    features = int(model.prediction_node.shape["f"] or 1)
+    chosen = DenseOptions(beside=IN_FLIGHT * 4 * (channels + features), **options)
+    layout = _Layout.of(model, source.shape, pad_raw, chosen, block_bytes)
+    predictor = layout.predictor
+    made: dict[str, Any] = {
+        "engine": predictor.engine,
+        "patch_shape": list(predictor.tiling.patch),
+        "precision": predictor.precision,
+        "flips": chosen.flips,
+    }
+    if predictor.blended:
+        made |= {"overlap": chosen.overlap, "blend": chosen.blend}
     identity = {
         "model": _fingerprint(model),
         "input": source.name,
         "input_shape": [source.channels, *source.shape],
         "as_uint8": as_uint8,
         "pad_raw": pad_raw,
-        "engine": used,
-        "patch_shape": None if patch_shape is None else list(patch_shape),
         "block": list(layout.block),
+        "memory_format": "channels_last" if model.channels_last else "contiguous",
+        **made,
     }
-    spool = Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force)
+    spool = Spool(folder, identity, resume=resume, force=force)
     try:
-        predict = partial(model.predict_dense, as_uint8=as_uint8, engine=engine, patch_shape=patch_shape)
-        _predict_blocks(predict, source, spool, layout, progress)
+        _predict_blocks(source, spool, layout, as_uint8, progress)
         size = source.voxel_size
         begin = source.offset or (0.0, 0.0, 0.0)
         offset = None if size is None else [b + o * s for b, o, s in zip(begin, layout.first, size, strict=True)]
         write_blocks(
             path,
             key,
-            (features, *layout.out),
+            (predictor.features, *layout.out),
             np.uint8 if as_uint8 else np.float32,
             ((layout.place(k)[0], spool.read(k)) for k in range(layout.count)),
             voxel_size=size,
             offset=offset,
-            attributes={"offset_voxels_zyx": layout.first, "model": model.name, "input": source.name, "engine": used}
+            attributes={"offset_voxels_zyx": layout.first, "model": model.name, "input": source.name}
+            | made
             | {f"model_{name}": text for name, text in model.extra.items()},
             compression=compression,
         )
@@ -167,36 +180,38 @@ def predict_volume(
 class _Layout:
     """How blocks lie; everything (z, y, x), networks of two axes have one section at a time."""
 
+    predictor: DensePredictor
     size: Vec3
     out: Vec3
     block: Vec3
-    lost: Vec3
     before: Vec3
     first: Vec3
 
     @classmethod
-    def of(cls, node: Node, size: Vec3, pad: bool, patch_shape: Sequence[int] | None, block_bytes: int) -> _Layout:
+    def of(cls, model: Model, size: Vec3, pad: bool, options: DenseOptions, block_bytes: int) -> _Layout:
+        node = model.prediction_node
         flat = node.shape.ndim == 2
-        spatial = size[1:] if flat else size
-        geometry = dense_geometry(node, spatial, patch_shape)
-        if pad and geometry.whole:
-            padded = [n + lost for n, lost in zip(spatial, geometry.lost, strict=True)]
-            geometry = dense_geometry(node, padded, patch_shape)
-        lead: tuple[int, ...] = (0,) if flat else ()
-        offset, lost = _vec3(*lead, *geometry.offset), _vec3(*lead, *geometry.lost)
-        step = _vec3(*((1,) if flat else ()), *geometry.step)
-        out = size if pad else _vec3(*(n - l for n, l in zip(size, lost, strict=True)))
-        for tag, n, l, m in zip("zyx", size, lost, out, strict=True):
-            if m < 1:
-                raise ShapeError(
-                    f"{node.title}: the volume has size {n} on axis {tag}, which is smaller than the field of view; it "
-                    f"must be {l + 1} at least, or padded."
-                )
-        channels = int(node.input_nodes[0].shape["f"] or 1)
-        block = out if geometry.whole else _block(out, step, lost, channels + int(node.shape["f"]), block_bytes)
-        if geometry.whole and math.prod(out) * 4 * channels > block_bytes:
-            logger.warning("%s has to see the whole volume at once, which may not fit into memory.", node.title)
-        return cls(size, out, block, lost, offset if pad else (0, 0, 0), (0, 0, 0) if pad else offset)
+        predictor = DensePredictor(
+            node,
+            size[1:] if flat else size,
+            pad_raw=pad,
+            scale=model.scale_raw,
+            channels_last=model.channels_last,
+            options=options,
+        )
+        tiling = predictor.tiling
+        sections, none = ((1,), (0,)) if flat else ((), ())
+        out = _vec3(*(size[:1] if flat else ()), *predictor.out)
+        if tiling.whole and not predictor.blended:
+            block = out
+        else:
+            step = _vec3(*sections, *tiling.step)
+            twice = (p - s for p, s in zip(tiling.patch, tiling.step, strict=True))
+            floats = predictor.channels + predictor.features
+            block = _block(out, step, _vec3(*none, *twice), floats, block_bytes)
+        first = _vec3(*none, *predictor.first)
+        zero = (0, 0, 0)
+        return cls(predictor, size, out, block, first if pad else zero, zero if pad else first)
 
     @property
     def grid(self) -> Vec3:
@@ -215,23 +230,38 @@ class _Layout:
     def read(self, source: Source, number: int) -> npt.NDArray[Any]:
         """Return the raw voxels that a block sees, (channels, z, y, x), mirrored at the borders of a padded volume."""
         lo, hi = self.place(number)
+        ndim = len(self.predictor.out)
+        start, stop = (
+            (*outer[: 3 - ndim], *inner)
+            for outer, inner in zip((lo, hi), self.predictor.box(lo[-ndim:], hi[-ndim:]), strict=True)
+        )
         indices = [
-            _mirrored(np.arange(l - b, h - b + lost), n)
-            for l, h, b, lost, n in zip(lo, hi, self.before, self.lost, self.size, strict=True)
+            _mirrored(np.arange(a - before, b - before), n)
+            for a, b, before, n in zip(start, stop, self.before, self.size, strict=True)
         ]
-        start, stop = [int(i.min()) for i in indices], [int(i.max()) + 1 for i in indices]
-        raw = source.read(start, stop)
-        for axis, (index, s, e) in enumerate(zip(indices, start, stop, strict=True)):
-            if len(index) != e - s or index[0] != s or index[-1] != e - 1:
-                raw = np.take(raw, index - s, axis=1 + axis)
+        least = _vec3(*(int(i.min()) for i in indices))
+        raw = source.read(least, _vec3(*(int(i.max()) + 1 for i in indices)))
+        for axis, (index, first) in enumerate(zip(indices, least, strict=True), 1):
+            if len(index) != raw.shape[axis] or index[0] != first or index[-1] != first + len(index) - 1:
+                raw = np.take(raw, index - first, axis=axis)
         return raw
+
+    def predict(
+        self, raw: npt.NDArray[Any], number: int, as_uint8: bool, progress: Callable[[float], object]
+    ) -> npt.NDArray[Any]:
+        """Return the output of a block, (features, z, y, x), from the raw voxels that it sees."""
+        lo, hi = self.place(number)
+        ndim = len(self.predictor.out)
+        slices = raw if ndim == 2 else raw[:, None]
+        values = self.predictor.run(slices, lo[-ndim:], hi[-ndim:], as_uint8=as_uint8, progress=progress)
+        return values if ndim == 2 else values[:, 0]
 
 
 def _predict_blocks(
-    predict: Callable[..., npt.NDArray[Any]],
     source: Source,
     spool: Spool,
     layout: _Layout,
+    as_uint8: bool,
     progress: Callable[[BlockProgress], None] | None,
 ) -> None:
     missing = [k for k in range(layout.count) if k not in spool.done]
@@ -248,7 +278,7 @@ def _predict_blocks(
         for made, (number, raw) in enumerate(_ahead(reader, partial(layout.read, source), missing)):
             lo, hi = layout.place(number)
             size = math.prod(h - l for l, h in zip(lo, hi, strict=True))
-            values = predict(raw, progress=partial(tell, made, size))
+            values = layout.predict(raw, number, as_uint8, partial(tell, made, size))
             if writing is not None:
                 writing.result()
             writing = writer.submit(spool.write, number, values)

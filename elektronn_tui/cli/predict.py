@@ -26,10 +26,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a model file, a checkpoint's folder, a running session, or a run, RUN@CHECKPOINT",
     )
     parser.add_argument("input", metavar="INPUT", help="volume: FILE:KEY or any other address")
-    parser.add_argument("output", metavar="OUTPUT", help="HDF5 file to make, FILE:KEY (default key: prediction)")
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="to make: an HDF5 file, FILE.h5:KEY (default key: prediction), or FOLDER.zarr"
+    )
     parser.add_argument("--uint8", action="store_true", help="values times 255, in a byte each")
     parser.add_argument("--pad", action="store_true", help="mirror the volume at its borders: an output for each voxel")
-    parser.add_argument("--patch", metavar="Z,Y,X", help="input of one run of the network (default: as the model says)")
+    parser.add_argument(
+        "--flips", default="", metavar="AXES", help="average over flips along these axes: yx makes 4 runs of one"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of convolutions (default: bf16 where the hardware has it)",
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="most that it takes (default: half of what is free)",
+    )
+    parser.add_argument(
+        "--patch", metavar="Z,Y,X", help="input of one run of the network (default: as large as the memory allows)"
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     parser.add_argument(
         "--engine",
         choices=("auto", "dilated", "mfp", "shifts"),
@@ -38,11 +58,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "first that is possible)",
     )
     parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="of tiles, for networks that pad and can't see the whole volume at once (default: 0.25)",
+    )
+    parser.add_argument(
+        "--blend", choices=("gaussian", "constant"), default="gaussian", help="weights of the values of such tiles"
+    )
+    parser.add_argument(
         "--block-memory",
         type=int,
         default=64,
         metavar="MIB",
-        help="about how much memory a block takes (default: 64); three are there at a time",
+        help="about how much a block of several tiles takes on its way to the disk (default: 64)",
     )
     parser.add_argument("--resume", action="store_true", help="go on with a prediction that was killed")
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists, and begin anew")
@@ -61,6 +91,9 @@ def run(args: argparse.Namespace) -> int:
     if args.block_memory < 1:
         warn(f"--block-memory {args.block_memory}: at least 1 MiB is needed")
         return USAGE
+    if args.memory is not None and args.memory <= 0:
+        warn(f"--memory {args.memory:g}: more than 0 GiB is needed")
+        return USAGE
     session = running_session(args.model)
     if session is not None:
         return run_as_job(session, args)
@@ -72,6 +105,7 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
 
     from elektronn_tui.data import open_source
     from elektronn_tui.data.output import check_output
+    from elektronn_tui.models.allocation import keep_freed_memory
     from elektronn_tui.models.volume_prediction import predict_volume
     from elektronn_tui.training.opening import open_model
     from elektronn_tui.training.resources import usable_cores
@@ -79,7 +113,9 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
     refuse_session_options(args)
     check_output(args.output, key="prediction", force=args.force)
     torch.set_num_threads(usable_cores())
+    keep_freed_memory()
     model = open_model(args.model, trained=True, weights=args.weights)
+    model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last_3d)
     shown = _Shown(args.json)
     try:
         path = predict_volume(
@@ -89,7 +125,13 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
             as_uint8=args.uint8,
             pad_raw=args.pad,
             patch_shape=patch,
+            batch_size=args.batch,
             engine=args.engine,
+            overlap=args.overlap,
+            blend=args.blend,
+            flips=args.flips,
+            precision=args.precision,
+            memory=None if args.memory is None else round(args.memory * 2**30),
             block_bytes=args.block_memory * 2**20,
             resume=args.resume,
             force=args.force,

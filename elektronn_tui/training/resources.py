@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from elektronn_tui.errors import ExperimentError
+from elektronn_tui.models.precision import has_fast_bf16
 
 from .experiment import Experiment
 
@@ -83,26 +84,6 @@ def choose(experiment: Experiment) -> Resources:
             f"{cores} usable cores, {data_threads} for data" if data_threads > 1 else "all cores" + _limited()
         )
     return Resources(device, precision, memory_format, torch_threads, data_threads, reasons)
-
-
-def has_fast_bf16(kind: str) -> bool:
-    """Tell whether a kind of device computes bf16 faster than float32."""
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = cpu_flags()
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})  # the last is ARM's
-
-
-def cpu_flags() -> frozenset[str]:
-    """Return the CPU's features as Linux names them; empty elsewhere."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
 
 
 def usable_cores() -> int:

@@ -24,7 +24,7 @@ from benchmarking import emit, main, median, options, rounded, spread, verdict
 from torch import nn
 
 from elektronn_tui.models import Model
-from elektronn_tui.training.resources import has_fast_bf16
+from elektronn_tui.models.precision import has_fast_bf16
 
 GOAL = 0.98
 NETWORKS = {

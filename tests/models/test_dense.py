@@ -29,9 +29,9 @@ from elektronn_tui.models import (
     UpConv,
     UpConvMerge,
 )
-from elektronn_tui.models.dense import _tiling, predict_dense
+from elektronn_tui.models.dense import predict_dense
 from elektronn_tui.models.engines import Engine
-from elektronn_tui.models.plan import Plan
+from elektronn_tui.models.predictor import DenseOptions, DensePredictor
 
 TAGS = {1: "b,f,x", 2: "b,f,y,x", 3: "b,f,z,y,x"}
 
@@ -122,7 +122,8 @@ def test_engines_agree(pad: bool, caplog: pytest.LogCaptureFixture) -> None:
         for engine in ("auto", "mfp", "dilated"):
             got = node.predict_dense(image, pad_raw=pad, engine=engine)
             np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert [record.message.split("(")[-1].split(")")[0] for record in caplog.records] == ["dilated", "mfp", "dilated"]
+    said = [record.message.split(" (")[-1].split(")")[0] for record in caplog.records]
+    assert said == ["dilated", "mfp", "dilated"]
     with pytest.raises(ModelError, match="engine must be"):
         node.predict_dense(image, engine="fast")
 
@@ -169,8 +170,6 @@ def test_network_that_pads_sees_the_whole_image() -> None:
     odd = picture(1, 11, 19)
     filled = np.pad(odd, ((0, 0), (0, 1), (0, 1)))
     assert model.predict_dense(odd) == pytest.approx(model.predict(filled[None])[0][:, :11, :19], abs=1e-6)
-    with pytest.raises(ModelError, match="must see the whole image; leave patch_shape out"):
-        model.predict_dense(image, patch_shape=(8, 8))
 
 
 @pytest.mark.parametrize(
@@ -193,8 +192,6 @@ def test_what_depends_on_cuts_sees_the_whole_image(
     model = Model(input_node=raw, prediction_node=padding(before(raw)))
     image = picture(3, 12, 12)
     assert model.predict_dense(image) == pytest.approx(model.predict(image[None])[0], abs=1e-6)
-    with pytest.raises(ModelError, match="must see the whole image; leave patch_shape out"):
-        model.predict_dense(image, patch_shape=(8, 8))
 
 
 def test_filters_of_one_voxel_pad_nothing() -> None:
@@ -256,7 +253,7 @@ def test_the_documented_tiles() -> None:
     for arguments in ((1, (1, 6, 6), (1, 2, 2)), (1, (4, 6, 6), (2, 2, 2)), (1, (3, 3, 3))):
         node = Conv(node, *arguments, mfp=True)
     size = (58, 326, 326)
-    tiling = _tiling(node, raw, Plan([node]), size, None)
+    tiling = DensePredictor(node, size, options=DenseOptions(patch_shape=(22, 182, 182))).tiling
     assert tiling.shifts == [(0, 0, 0)]
     assert tiling.lost == (8, 26, 26)
     assert tiling.step == (14, 156, 156)
@@ -326,9 +323,9 @@ def test_fixed_batches_are_filled_up() -> None:
 def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Conv(source(6, 6), 2, (3, 3)).predict_dense(picture(1, 9, 12))
-    assert "6 runs" in caplog.text
+    assert "tiles of 9×12 (direct)" in caplog.text
     shares: list[float] = []
-    predict_dense(Conv(source(6, 6), 2, (3, 3)), picture(1, 9, 12), progress=shares.append)
+    predict_dense(Conv(source(6, 6), 2, (3, 3)), picture(1, 9, 12), patch_shape=(6, 6), progress=shares.append)
     np.testing.assert_allclose(shares, np.arange(1, 7) / 6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import resource
@@ -50,6 +51,10 @@ def padding() -> Model:
 NETWORKS = {"strided": strided, "unet": unet, "flat": flat, "padding": padding}
 
 
+SMALL = {"memory": 100_000, "block_bytes": 60_000}
+"""Options by which volumes have several blocks, of several tiles."""
+
+
 def volume(*shape: int, channels: int = 1) -> ArraySource:
     values = np.random.default_rng(0).integers(0, 256, (channels, *shape), np.uint8)
     return ArraySource(values, voxel_size=(40, 4, 4), offset=(400, 0, 8), name="volume")
@@ -68,7 +73,8 @@ def test_blocks_are_those_of_the_whole(tmp_path: Path, name: str, engine: str, p
     torch.manual_seed(0)
     model, source = NETWORKS[name](), volume(*{"flat": (4, 41, 38), "strided": (9, 34, 31)}.get(name, (15, 41, 38)))
     steps: list[BlockProgress] = []
-    options = {"pad_raw": pad, "engine": engine, "block_bytes": 60_000 if name in ("unet", "padding") else 30_000}
+    options = {"pad_raw": pad, "engine": engine, "block_bytes": 30_000}
+    options["memory"] = {"unet": 80_000, "padding": 10_000_000, "flat": 30_000}.get(name, 60_000)
     path = predict_volume(model, source, tmp_path / "out.h5", progress=steps.append, **options)
     whole = model.predict_dense(source.read((0, 0, 0), source.shape), pad_raw=pad)
     predicted = dataset(path)
@@ -76,7 +82,7 @@ def test_blocks_are_those_of_the_whole(tmp_path: Path, name: str, engine: str, p
     shares = [step.share for step in steps]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
-    assert (steps[-1].blocks > 3) == (name != "padding")
+    assert (steps[-1].blocks > 2) == (name != "padding")
     assert steps[-1].voxels == math.prod(whole.shape[1:])
     assert [p.name for p in tmp_path.iterdir()] == ["out.h5"]
 
@@ -113,7 +119,7 @@ def tell(now):
 folder = Path(sys.argv[1])
 model = load_model(folder / "model.safetensors")
 raw = open_source(folder / "raw.npy")
-predict_volume(model, raw, folder / "out.h5", block_bytes=60_000, resume=True, progress=tell)
+predict_volume(model, raw, folder / "out.h5", memory=100_000, block_bytes=60_000, resume=True, progress=tell)
 """
 
 
@@ -122,7 +128,7 @@ def test_a_prediction_that_is_killed_again_and_again_ends_with_the_same_bytes(tm
     model.save(tmp_path / "model.safetensors")
     raw = volume(15, 41, 38)
     np.save(tmp_path / "raw.npy", raw.read((0, 0, 0), raw.shape)[0])
-    whole = dataset(predict_volume(model, open_source(tmp_path / "raw.npy"), tmp_path / "whole.h5", block_bytes=60_000))
+    whole = dataset(predict_volume(model, open_source(tmp_path / "raw.npy"), tmp_path / "whole.h5", **SMALL))
     begun = []
     for blocks in (1, 3, None):
         command = [sys.executable, "-c", KILLED, str(tmp_path)]
@@ -151,17 +157,17 @@ def test_what_was_begun_is_gone_on_with_only_when_asked_and_the_same(tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, progress=stop)
+        predict_volume(model, source, tmp_path / "out.h5", **SMALL, progress=stop)
     assert not (tmp_path / "out.h5").exists()
     with pytest.raises(DataError, match="was begun by another run; --resume goes on"):
-        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000)
+        predict_volume(model, source, tmp_path / "out.h5", **SMALL)
     with pytest.raises(DataError, match="begun for something else: as_uint8 was False, is True"):
-        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True, as_uint8=True)
+        predict_volume(model, source, tmp_path / "out.h5", **SMALL, resume=True, as_uint8=True)
     with torch.no_grad():
         model["conv"].w.add_(0.1)
     with pytest.raises(DataError, match="begun for something else: model was"):
-        predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True)
-    path = predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, force=True)
+        predict_volume(model, source, tmp_path / "out.h5", **SMALL, resume=True)
+    path = predict_volume(model, source, tmp_path / "out.h5", **SMALL, force=True)
     np.testing.assert_allclose(dataset(path), model.predict_dense(source.read((0, 0, 0), source.shape)), atol=2e-6)
 
 
@@ -183,12 +189,18 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
 
     try:
         with pytest.raises(DataError, match=r"out\.h5\.part/\d+\.npy can't be written: .*; what is done is kept"):
-            predict_volume(model, source, tmp_path / "out.h5", block_bytes=60_000, progress=fill)
+            predict_volume(model, source, tmp_path / "out.h5", **SMALL, progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     begun: list[int] = []
     path = predict_volume(
-        model, source, tmp_path / "out.h5", block_bytes=60_000, resume=True, progress=lambda now: begun.append(now.done)
+        model,
+        source,
+        tmp_path / "out.h5",
+        memory=100_000,
+        block_bytes=60_000,
+        resume=True,
+        progress=lambda now: begun.append(now.done),
     )
     assert begun[0] >= 1
     np.testing.assert_allclose(dataset(path), model.predict_dense(source.read((0, 0, 0), source.shape)), atol=2e-6)
@@ -219,3 +231,62 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5", as_uint8=as_uint8, force=True)
         assert "values are NaN or infinite" in caplog.text
     assert not dataset(tmp_path / "out.h5").any()
+
+
+def test_zarr_holds_what_hdf5_holds(tmp_path: Path) -> None:
+    model, source = strided(), volume(10, 41, 38)
+    expected = dataset(predict_volume(model, source, tmp_path / "out.h5", as_uint8=True, **SMALL))
+    path = predict_volume(model, source, tmp_path / "out.zarr", as_uint8=True, **SMALL)
+    store = open_source(path)
+    assert (store.channels, store.dtype, store.voxel_size) == (2, np.uint8, (40, 4, 4))
+    assert store.offset == open_source(tmp_path / "out.h5").offset
+    np.testing.assert_array_equal(store.read((0, 0, 0), store.shape), expected)
+    attributes = json.loads((path / ".zattrs").read_text())
+    assert attributes["complete"] is True
+    assert attributes["engine"] == "dilated"
+    keyed = predict_volume(model, source, f"{tmp_path}/out.zarr:deep/probs", as_uint8=True, force=True, **SMALL)
+    assert keyed == path
+    again = open_source(f"{path}/deep/probs")
+    np.testing.assert_array_equal(again.read((0, 0, 0), again.shape), expected)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.h5", "out.zarr"]
+    with pytest.raises(DataError, match=r"out\.zarr exists already"):
+        predict_volume(model, source, path)
+
+
+def test_a_full_disk_stops_the_writing_of_zarr_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorstore
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\n  more")
+
+    monkeypatch.setattr(tensorstore, "open", refuse)
+    with pytest.raises(DataError, match=r"out\.zarr can't be written: RESOURCE_EXHAUSTED: No space left on device"):
+        predict_volume(strided(), volume(10, 41, 38), tmp_path / "out.zarr", **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.zarr.part"]
+
+
+def test_blocks_of_blended_tiles_are_those_of_the_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, source = padding(), volume(20, 41, 38)
+    steps: list[BlockProgress] = []
+    options = {"memory": 100_000, "block_bytes": 60_000, "progress": steps.append}
+    path = predict_volume(model, source, tmp_path / "out.h5", **options)
+    assert steps[-1].blocks > 5
+    whole = model.predict_dense(source.read((0, 0, 0), source.shape), memory=100_000)
+    assert dataset(path).tobytes() == whole.tobytes()
+    with h5py.File(path) as file:
+        assert dict(file["prediction"].attrs)["blend"] == "gaussian"
+
+
+def test_what_is_resumed_keeps_its_patch_however_much_memory_there_is(tmp_path: Path) -> None:
+    model, source = strided(), volume(10, 41, 38)
+
+    def stop(now: BlockProgress) -> None:
+        if now.done == 3:
+            raise KeyboardInterrupt
+
+    expected = dataset(predict_volume(model, source, tmp_path / "whole.h5", memory=100_000, block_bytes=60_000))
+    with pytest.raises(KeyboardInterrupt):
+        predict_volume(model, source, tmp_path / "out.h5", memory=100_000, block_bytes=60_000, progress=stop)
+    path = predict_volume(model, source, tmp_path / "out.h5", memory=2**40, block_bytes=60_000, resume=True)
+    assert dataset(path).tobytes() == expected.tobytes()

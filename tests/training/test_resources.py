@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from elektronn_tui.models import precision
 from elektronn_tui.training import resources
 
 
@@ -10,18 +11,18 @@ def machine(monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
         monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: set(range(cores)))
-        monkeypatch.setattr(resources, "cpu_flags", lambda: frozenset(flags))
+        monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset(flags))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"), [(("avx2",), "fp32"), (("avx512_bf16",), "bf16"), (("amx_bf16",), "bf16")]
+    ("flags", "chosen"), [(("avx2",), "fp32"), (("avx512_bf16",), "bf16"), (("amx_bf16",), "bf16")]
 )
-def test_precision_follows_the_hardware(machine, make_experiment, flags, precision):
+def test_precision_follows_the_hardware(machine, make_experiment, flags, chosen):
     machine(flags=flags)
-    assert resources.choose(make_experiment(precision="auto")).precision == precision
+    assert resources.choose(make_experiment(precision="auto")).precision == chosen
     assert resources.choose(make_experiment(precision="fp32")).precision == "fp32"
 
 
