@@ -2,8 +2,8 @@
 
 A uint8 volume in compressed HDF5 is predicted by a small network in one go, and again with a SIGKILL at ten moments,
 each after about a tenth of the time, and `--resume`. `value` is the highest memory (VmHWM) of any of the processes in
-GiB; the goal is met when it is below 2 and both outputs are the same, value by value. `--quick` takes 128³ in small
-blocks.
+GiB; the goal is met when it is below 2 and both outputs are the same, value by value. `--quick` takes 128³ in
+small blocks.
 
     python tests/benchmarks/predict_volume.py [--quick] [--size N]
 """
@@ -30,6 +30,8 @@ from sessions import ELEKTRONN
 
 GOAL = 2.0
 KILLS = 10
+BLOCK_MIB = 1
+"""Blocks are single tiles."""
 
 
 def make_model(path: Path) -> None:
@@ -50,10 +52,10 @@ def make_volume(path: Path, size: int) -> None:
             raw[z : z + 32] = slab[: min(32, size - z), :size, :size]
 
 
-def predict(folder: Path, out: str, memory: int, kill_after: float | None = None) -> tuple[float, float]:
+def predict(folder: Path, out: str, memory: float, kill_after: float | None = None) -> tuple[float, float]:
     """Run the command, kill it some seconds after it began to predict; return how long it did and its peak in GiB."""
     command = [ELEKTRONN, "predict", "net.safetensors", "raw.h5:raw", out, "--uint8", "--resume", "--json"]
-    command.append(f"--block-memory={memory}")
+    command += [f"--memory={memory}", f"--block-memory={BLOCK_MIB}"]
     peak, begin, timer = 0.0, 0.0, None
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -86,7 +88,7 @@ def same(first: Path, second: Path) -> bool:
 def benchmark() -> int:
     args = options(__doc__, size=0)
     size = args.size or (128 if args.quick else 1024)
-    memory = 3 if args.quick else 256 if size >= 1024 else 32
+    memory = 1.0 if size >= 1024 else 1.0 * (size / 1024) ** 2  # GiB, for some dozens of blocks
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory(prefix="elektronn-bench-") as name:
         folder = Path(name)
