@@ -5,6 +5,7 @@ from .automerge import AutoMerge, UpConvMerge
 from .conv import Conv
 from .cropping import Crop, Pad
 from .distances import EuclideanDistance, RampLoss
+from .drawing import draw_graph
 from .export import export_onnx, export_program
 from .focal import FocalNLL
 from .foreign import ApplyFunc, Module
@@ -107,6 +108,7 @@ __all__ = [
     "UpConvMerge",
     "ValueNode",
     "Variable",
+    "draw_graph",
     "export_onnx",
     "export_program",
     "freeze",

@@ -177,11 +177,11 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
         temporary = None
         _sync(path.parent)
     except OSError as error:
-        raise ModelError(f"The model can't be written to {path}: {error.strerror or error}.") from error
+        raise ModelError(f"The file can't be written to {path}: {error.strerror or error}.") from error
     except SafetensorError as error:  # as of a full disk
-        raise ModelError(f"The model can't be written to {path}: {error}.") from error
+        raise ModelError(f"The file can't be written to {path}: {error}.") from error
     except ValueError as error:  # of the name, as one with a null character
-        raise ModelError(f"The model can't be written to {str(path)!r}: {error}.") from error
+        raise ModelError(f"The file can't be written to {str(path)!r}: {error}.") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -78,6 +78,7 @@ def build(experiment: Experiment, session: Any) -> Trainer:
     session.set_status(phase="building the network", steps=experiment.steps)
     model = build_model(experiment)
     session.set_graph(graph_of(model))
+    _draw(model, experiment.name, session)
     session.set_status(phase="opening the data")
     trainer = Trainer(experiment, model, experiment.data.open(), session, resources)
     session.namespace.update(console_namespace(trainer))
@@ -122,6 +123,16 @@ def graph_of(model: Model) -> list[NodeInfo]:
         )
         for node in model.describe()
     ]
+
+
+def _draw(model: Model, name: str, session: Any) -> None:
+    """Draw the network into the run directory; a drawing is not worth a run."""
+    from elektronn_tui.models import draw_graph
+
+    try:
+        draw_graph(model, Path(session.run_dir) / "model-graph.svg", name=name)
+    except Exception:
+        session.logger.warning("the network can't be drawn", exc_info=True)
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 from importlib import metadata
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -431,6 +432,8 @@ def test_mixing_weights_say_of_what_they_are(make_session, make_experiment, tiny
 def test_config_graph_and_namespace(make_session, make_experiment, caplog):
     session = make_session()
     trainer = build(make_experiment(steps=2), session)
+    drawing = ElementTree.parse(session.run_dir / "model-graph.svg").getroot()
+    assert {g.get("data-name") for g in drawing.iter("{http://www.w3.org/2000/svg}g")} >= {"raw", "loss"}
     config = json.loads((session.run_dir / "config.json").read_text())
     assert config["experiment"]["optimiser"]["name"] == "Adam"
     assert config["resources"]["precision"] == "fp32"
