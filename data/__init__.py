@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .pairs import Pair
     from .patches import Example, Patches
     from .points import GrowingPoints
+    from .prediction_reading import PredictionChannels, prediction_channels
     from .prefetch import Batch, Prefetcher, PrefetchStats
     from .scaling import Scaling
     from .sections import Defocus, Faint, Flicker, Missing
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .tiff import TiffSource
     from .uniform import uniform_source
     from .validation import validation_examples
+    from .volume_segmentation import SegmentProgress, segment_volume
     from .warp import Warp
 
 __all__ = [
@@ -116,9 +118,11 @@ __all__ = [
     "ObjectScore",
     "Pair",
     "Patches",
+    "PredictionChannels",
     "PrefetchStats",
     "Prefetcher",
     "Scaling",
+    "SegmentProgress",
     "SegmentationScores",
     "SegmentationSearch",
     "Selection",
@@ -155,12 +159,14 @@ __all__ = [
     "one_hot",
     "open_source",
     "piano_rolls",
+    "prediction_channels",
     "relabel",
     "remember",
     "remove_small_segments",
     "score_segmentation",
     "search_segmentation",
     "seg_to_affgraph",
+    "segment_volume",
     "smear_boundaries",
     "split_box",
     "split_region",
@@ -229,6 +235,8 @@ _MODULES = {
         "remove_small_segments",
         "threshold_segments",
     ),
+    "prediction_reading": ("PredictionChannels", "prediction_channels"),
+    "volume_segmentation": ("SegmentProgress", "segment_volume"),
     "segmentation_comparison": ("Comparison", "ObjectScore", "compare_segmentations"),
     "segmentation_search": ("SegmentationSearch", "search_segmentation"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),

@@ -17,7 +17,7 @@ from elektronn_tui.errors import DataError
 from .output_zarr import check_tensorstore, write_zarr
 from .sources import Vec3, split_address
 
-__all__ = ["check_output", "write_blocks"]
+__all__ = ["check_complete", "check_output", "write_blocks"]
 
 ZARR = ".zarr"
 CHUNK = (32, 64, 64)
@@ -48,6 +48,17 @@ def check_output(address: str | Path, *, key: str, force: bool = False) -> tuple
     if path.exists() and not force:
         raise DataError(f"{path} exists already; give another output, or --force to replace it.")
     return path, given or key
+
+
+def check_complete(address: str | Path) -> None:
+    """Raise `DataError` if the volume of an address isn't there because what makes it is still to be finished."""
+    name = re.sub(r"(\.zarr)[:/].*$", r"\1", str(address), flags=re.IGNORECASE)
+    path = Path(split_address(name)[0]).expanduser()
+    part = path.with_name(f"{path.name}.part")
+    if not path.exists() and part.is_dir():
+        raise DataError(
+            f"{path} is not complete: {part} is what there is of it; the command that began it goes on with --resume."
+        )
 
 
 def write_blocks(

@@ -60,7 +60,7 @@ def threshold_segments(
     inside = _boundary_map(prediction) < threshold
     from scipy.ndimage import label
 
-    return remove_small_segments(label(inside, output=np.int64)[0], min_size)
+    return relabel(remove_small_segments(label(inside, output=np.int64)[0], min_size))
 
 
 def boundary_watershed(

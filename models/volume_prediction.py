@@ -166,6 +166,7 @@ def predict_volume(
             offset=offset,
             attributes={"offset_voxels_zyx": layout.first, "model": model.name, "input": source.name}
             | made
+            | ({"channels": list(names)} if (names := model.prediction_feature_names) else {})
             | {f"model_{name}": text for name, text in model.extra.items()},
             compression=compression,
         )

@@ -33,6 +33,7 @@ VERBS = {
     "new": "list the zoo, or copy an experiment from it to edit",
     "score": "compare a segmentation with the true one: VOI, adapted Rand error, and each object",
     "predict": "predict a volume with a model file, or beside a running session",
+    "segment": "turn a prediction of boundaries or affinities into segments, block by block",
     "graph": "draw a network: in the terminal, as a picture, or as a page to look at each node",
     "data": "show what an experiment's data are, and an example as training would make it",
     "doctor": "check what sessions need of this machine",

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from typing import TYPE_CHECKING
 
 from . import DONE, USAGE
-from .output import add_json, format_seconds, print_json_line, print_line, warn
+from .block_progress import BlockProgressShown
+from .output import add_json, warn
 from .prediction_job import add_session_options, refuse_session_options, run_as_job, running_session
-
-if TYPE_CHECKING:
-    from elektronn_tui.models.volume_prediction import BlockProgress
-
-LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
-SHOW_EVERY = 0.5  # and between two signs of life elsewhere
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +108,7 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
     keep_freed_memory()
     model = open_model(args.model, trained=True, weights=args.weights)
     model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last_3d)
-    shown = _Shown(args.json)
+    shown = BlockProgressShown(args.json)
     try:
         path = predict_volume(
             model,
@@ -141,50 +133,5 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
         shown.clear()
         warn("interrupted; what is done is kept, --resume goes on")
         raise
-    shown.clear()
-    seconds = time.monotonic() - shown.begin
-    if args.json:
-        print_json_line({"event": "done", "progress": 1.0, "output": str(path.absolute()), "seconds": seconds})
-    else:
-        print_line(f"{path}: {shown.voxels / 1e6:.3g} MVoxel in {format_seconds(seconds)}")
+    shown.finish(path)
     return DONE
-
-
-class _Shown:
-    """How far it is: lines of JSON, a line that is written over on a terminal, or one now and then elsewhere."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.begin = time.monotonic()
-        self.voxels = 0
-        self._json = as_json
-        self._terminal = sys.stderr.isatty()
-        self._every = SHOW_EVERY if self._json or self._terminal else LINE_EVERY
-        self._last = self.begin
-        self._first: float | None = None
-
-    def show(self, now: BlockProgress) -> None:
-        """Show it, but not more often than can be read."""
-        self.voxels = now.voxels
-        clock = time.monotonic()
-        if self._first is None:
-            self._first = now.share
-        elif clock - self._last < self._every:
-            return
-        self._last = clock
-        text = f"block {min(now.done + 1, now.blocks)} of {now.blocks}"
-        if now.share > self._first:
-            seconds = clock - self.begin
-            left = seconds / (now.share - self._first) * (1 - now.share)
-            text += f", {now.voxels / 1e6 / seconds:.3g} MVoxel/s, eta {format_seconds(left)}"
-        if self._json:
-            print_json_line({"event": "progress", "progress": now.share, "blocks": now.done, "text": text})
-        elif self._terminal:
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
-        else:
-            warn(text)
-
-    def clear(self) -> None:
-        """Make room for the next line."""
-        if self._terminal and not self._json:
-            sys.stderr.write("\r\x1b[K")

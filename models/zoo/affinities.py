@@ -47,6 +47,8 @@ def create_model() -> Model:
     logits = Conv(up, 2 * edges, (1, 1, 1), activation_func="lin", name="logits")
 
     affinity = Softmax(logits, n_indep=edges, name="affinity")
+    named = [("apart {},{},{}".format(*edge), "affinity {},{},{}".format(*edge)) for edge in OFFSETS]
+    affinity.feature_names = [name for pair in named for name in pair]
     target = Input_like(affinity, override_f=edges, dtype="int64", name="target")
     # Most neighbours belong together: what counts are the few that don't.
     nll = MultinoulliNLL(affinity, target, target_is_sparse=True, class_weights=[3.0, 1.0] * edges, name="nll")

@@ -35,6 +35,7 @@ def create_model() -> Model:
 
     logits = Conv(up, 2, (1, 1, 1), activation_func="lin", name="logits")
     boundary = Softmax(logits, name="boundary")
+    boundary.feature_names = ("inside", "boundary")
 
     target = Input_like(boundary, override_f=1, dtype="int64", name="target")
     nll = MultinoulliNLL(boundary, target, target_is_sparse=True, class_weights=[1.0, 2.0], name="nll")

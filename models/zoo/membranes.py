@@ -35,6 +35,7 @@ def create_model() -> Model:
 
     logits = Conv(up, 2, (1, 1, 1), activation_func="lin", name="logits")
     membrane = Softmax(logits, name="membrane")
+    membrane.feature_names = ("inside", "membrane")
 
     target = Input_like(membrane, override_f=1, dtype="int64", name="target")
     # One voxel in eight is membrane: without weights "never" would be a good answer for a long while.

@@ -71,7 +71,7 @@ def test_a_running_session_predicts_a_volume_and_trains_on(session: Entry, folde
     with h5py.File(folder / "out.h5") as file:  # relative to where the command was given
         predicted = file["probs"][()]
     model = load_model(Path(listed["directory"]) / "model.safetensors")
-    np.testing.assert_allclose(predicted, model.predict_dense(raw(folder), as_uint8=True), atol=1)
+    np.testing.assert_allclose(predicted, model.predict_dense(raw(folder), as_uint8=True), atol=8)  # in bf16
     assert model.extra["weights"] == "current"
 
 
@@ -92,7 +92,7 @@ def test_the_console_predicts_with_the_average_of_the_step_where_it_is(session: 
     assert float(model["conv"].w.detach().abs().sum()) == pytest.approx(weights["averaged"])
     assert weights["averaged"] != pytest.approx(weights["current"], rel=1e-7)
     with h5py.File(folder / "averaged.h5") as file:
-        np.testing.assert_allclose(file["prediction"], model.predict_dense(raw(folder)), atol=1e-5)
+        np.testing.assert_allclose(file["prediction"], model.predict_dense(raw(folder)), atol=0.03)  # in bf16
 
 
 def test_wrong_arguments_are_refused_before_anything_is_made(session: Entry, folder: Path) -> None:

@@ -1,0 +1,82 @@
+"""How far a command is that goes block by block: lines of JSON, or a line for the person."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from .output import format_seconds, print_json_line, print_line, warn
+
+LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
+SHOW_EVERY = 0.5  # and between two signs of life elsewhere
+
+
+class Progress(Protocol):
+    """What is shown."""
+
+    @property
+    def done(self) -> int:
+        """Blocks that are done."""
+
+    @property
+    def blocks(self) -> int:
+        """All of them."""
+
+    @property
+    def voxels(self) -> int:
+        """That this run has made."""
+
+    @property
+    def share(self) -> float:
+        """Of the whole, from 0 to 1."""
+
+
+class BlockProgressShown:
+    """How far it is: lines of JSON, a line that is written over on a terminal, or one now and then elsewhere."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.begin = time.monotonic()
+        self.voxels = 0
+        self._json = as_json
+        self._terminal = sys.stderr.isatty()
+        self._every = SHOW_EVERY if self._json or self._terminal else LINE_EVERY
+        self._last = self.begin
+        self._first: float | None = None
+
+    def show(self, now: Progress) -> None:
+        """Show it, but not more often than can be read."""
+        self.voxels = now.voxels
+        clock = time.monotonic()
+        if self._first is None:
+            self._first = now.share
+        elif clock - self._last < self._every:
+            return
+        self._last = clock
+        text = f"block {min(now.done + 1, now.blocks)} of {now.blocks}"
+        if now.share > self._first:
+            seconds = clock - self.begin
+            left = seconds / (now.share - self._first) * (1 - now.share)
+            text += f", {now.voxels / 1e6 / seconds:.3g} MVoxel/s, eta {format_seconds(left)}"
+        if self._json:
+            print_json_line({"event": "progress", "progress": now.share, "blocks": now.done, "text": text})
+        elif self._terminal:
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+        else:
+            warn(text)
+
+    def clear(self) -> None:
+        """Make room for the next line."""
+        if self._terminal and not self._json:
+            sys.stderr.write("\r\x1b[K")
+
+    def finish(self, path: Path) -> None:
+        """Say what was made, and how long it took."""
+        self.clear()
+        seconds = time.monotonic() - self.begin
+        if self._json:
+            print_json_line({"event": "done", "progress": 1.0, "output": str(path.absolute()), "seconds": seconds})
+        else:
+            print_line(f"{path}: {self.voxels / 1e6:.3g} MVoxel in {format_seconds(seconds)}")
