@@ -2,8 +2,9 @@
 
 `unet`: a U-Net that pads, on 64×256×256 voxels, by `predict_dense` as `elektronn predict` starts it, by MONAI's
 `sliding_window_inference`, by elektronn3's `Predictor`, and by one forward of the whole volume. `strided`: every voxel
-of 8×64×64 by `neuro3d_lite` (strides 2, 4, 4), by dilation, by max-fragment pooling, by a run for each shift (of ours, and
-of plain torch), and by a patch for each voxel, of which 64 are computed. All with the same weights, precision and memory format (channels-last).
+of 8×64×64 by `neuro3d_lite` (strides 2, 4, 4), by dilation, by max-fragment pooling, by a run for each shift (of ours,
+and of plain torch), and by a patch for each voxel, of which 64 are computed. All with the same weights, precision and
+memory format (channels-last).
 
 Each contender has a process of its own; they take turns, and the figure is the median over turns. The first turn, which
 counts for none, also gives the outputs that are compared: `difference` is the largest one to the first contender.
