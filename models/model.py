@@ -233,9 +233,13 @@ class Model(Evaluation, LiveValues):
         if plan is None:
             plan = self._plans[key] = Plan(key)
         inputs = plan.collect(feeds)
-        if self._memory_format is not None:
-            inputs = [_as_format(x, self._memory_format) if isinstance(x, torch.Tensor) else x for x in inputs]
-        return plan.run(inputs)
+        return plan.run([self.formatted(x) for x in inputs])
+
+    def formatted(self, value: Any) -> Any:
+        """Return a tensor in the memory format of the model; anything else as it is."""
+        if self._memory_format is None or not isinstance(value, torch.Tensor):
+            return value
+        return _as_format(value, self._memory_format)
 
     def train(self, mode: bool = True) -> Model:
         """Switch to training: dropout acts and batches are normalised by their own statistics."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .node import Node
 
-__all__ = ["centred_geometry", "fitting_patch_size", "is_pooled"]
+__all__ = ["centred_geometry", "fitting_patch_size", "is_pooled", "output_size"]
 
 REACH = 512
 """How far from the wanted size a fitting one is looked for, in voxels."""
@@ -117,6 +117,20 @@ def fitting_patch_size(
     return result, reasons
 
 
+def output_size(model: Model, size: Sequence[int], *, mfp: bool = False) -> tuple[int, ...]:
+    """Return the spatial size of the prediction for an input of this size; with `mfp` that of one fragment.
+
+    Raises
+    ------
+    ShapeError
+        If the size doesn't go through the model.
+    """
+    raw = model.input_node.shape
+    wanted = dict(zip(raw.spatial_tags, _checked_size(raw, size), strict=True))
+    shape = _infer(model, _stand_ins(model, mfp), wanted, centred=not mfp)
+    return tuple(n or 1 for n in shape.spatial_shape)
+
+
 def _checked_size(raw: TaggedShape, size: Sequence[int]) -> tuple[int, ...]:
     try:
         wanted = tuple(int(n) for n in size)
@@ -148,7 +162,8 @@ def _stand_ins(model: Model, mfp: bool) -> Mapping[Node, Node]:
     return result
 
 
-def _infer(model: Model, nodes: Mapping[Node, Node], size: Mapping[str, int], *, centred: bool) -> None:
+def _infer(model: Model, nodes: Mapping[Node, Node], size: Mapping[str, int], *, centred: bool) -> TaggedShape:
+    """Return the shape of the prediction for an input of this size."""
     raw = model.input_node.shape
     shapes: dict[Node, Any] = {}
     for node, stand_in in nodes.items():
@@ -165,3 +180,5 @@ def _infer(model: Model, nodes: Mapping[Node, Node], size: Mapping[str, int], *,
     output = shapes[model.prediction_node]
     if centred and output.ndim and output.spatial_tags == raw.spatial_tags and min(output.fov) < 0:
         centred_geometry(model.prediction_node.name, output, shapes[model.input_node])
+    result: TaggedShape = output
+    return result

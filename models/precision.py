@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-__all__ = ["Precision", "cpu_flags", "has_fast_bf16", "resolved"]
+__all__ = ["Precision", "autocast", "cpu_flags", "has_fast_bf16", "resolved"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -17,6 +18,13 @@ def resolved(precision: str, device: torch.device) -> Precision:
     if precision == "auto":
         return "bf16" if has_fast_bf16(device.type) else "fp32"
     return "bf16" if precision == "bf16" else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which convolutions and products are computed so; ``fp32`` leaves it as it is."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def has_fast_bf16(kind: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
@@ -22,7 +21,7 @@ from .engines import Engine, every_voxel
 from .feeding import computing_tensor, in_evaluation, to_numpy, to_tensor
 from .footprint import free_memory
 from .node import Node
-from .precision import Precision, resolved
+from .precision import Precision, autocast, resolved
 from .tiling import Tiler, Tiling
 
 __all__ = ["DenseOptions", "DensePredictor", "Scale", "scale_alone"]
@@ -208,7 +207,11 @@ class DensePredictor:
         ModelError
             The smallest tile doesn't fit into memory.
         """
-        with torch.no_grad(), in_evaluation(n.operation for n in self._plan.nodes), self._autocast():
+        with (
+            torch.no_grad(),
+            in_evaluation(n.operation for n in self._plan.nodes),
+            autocast(self.precision, self._like.device),
+        ):
             while True:
                 try:
                     values = (self._blended if self.blended else self._exact)(raw, lo, hi, as_uint8, progress)
@@ -219,11 +222,6 @@ class DensePredictor:
                         raise ModelError(f"{self.node.title}: {error}; give a smaller patch_shape.") from error
                     continue
                 return values
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self._like.device.type, torch.bfloat16)
 
     def _shrink(self, error: _OutOfMemoryError) -> None:
         old, was_blended = self.tiling, self.blended

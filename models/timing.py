@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .plan import Plan
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["measure_exectimes"]
+__all__ = ["Pass", "measure_exectimes", "one_pass"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +60,36 @@ def measure_exectimes(
     times: dict[str, list[float]] = {node.name: [] for node in plan.nodes if not node.is_source}
     with in_evaluation(operations):
         for number in range(n_warmup + n_samples):
-            for name, seconds in _one_pass(plan, inputs, backward).items():
+            for node, timed in one_pass(plan, inputs, backward).items():
                 if number >= n_warmup:
-                    times[name].append(1000 * seconds)
+                    times[node.name].append(1000 * (timed.backward if backward else timed.forward))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _one_pass(plan: Plan, inputs: dict[Node, torch.Tensor], backward: bool) -> dict[str, float]:
+@dataclass(frozen=True)
+class Pass:
+    """An operation in one pass: seconds forward and backward, and bytes of its value."""
+
+    forward: float
+    backward: float
+    bytes: int
+
+
+def one_pass(plan: Plan, inputs: Mapping[Node, torch.Tensor], backward: bool) -> dict[Node, Pass]:
+    """Compute all nodes of a plan one after the other, and with `backward` the gradients of each by itself."""
     values: dict[Node, Any] = dict(inputs)
-    seconds = {}
+    passes = {}
     for node in plan.nodes:
         if node.is_source:
             continue
         arguments = [_leaf(values[parent], backward) for parent in node.parents]
         with torch.set_grad_enabled(backward):
             forward, value = _timed(lambda node=node, arguments=arguments: node.operation(*arguments))  # type: ignore[misc]
-        seconds[node.name] = _backward(node.operation, arguments, value) if backward else forward
-        values[node] = value
-    return seconds
+        back = _backward(node.operation, arguments, value) if backward else 0.0
+        tensors = value if isinstance(value, tuple) else (value,)
+        passes[node] = Pass(forward, back, sum(t.numel() * t.element_size() for t in tensors))
+        values[node] = _leaf(value, False)
+    return passes
 
 
 def _backward(operation: nn.Module, arguments: Sequence[Any], value: Any) -> float:

@@ -35,6 +35,8 @@ VERBS = {
     "predict": "predict a volume with a model file, or beside a running session",
     "segment": "turn a prediction of boundaries or affinities into segments, block by block",
     "graph": "draw a network: in the terminal, as a picture, or as a page to look at each node",
+    "sizes": "tell which patch sizes go through a network, or through layers that are still to be written",
+    "profile": "measure a network node by node, and find its fastest patch, batch, precision and memory format",
     "data": "show what an experiment's data are, and an example as training would make it",
     "doctor": "check what sessions need of this machine",
 }

@@ -31,13 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        help="below it boundaries are none, above it affinities join (0 to 1; default: 0.5, of mutex 0)",
+        help="below it boundaries are none, above it affinities join (0 to 1; default: 0.5, watershed 0.1, mutex 0)",
     )
     parser.add_argument(
         "--seed-distance",
         type=float,
         metavar="NM",
-        help="watershed: seeds lie farther than this from boundaries (in nm, or voxels where their size is unknown)",
+        help="watershed: seeds lie farther than this from boundaries (default: 10; voxels where their size is unknown)",
     )
     parser.add_argument(
         "--h", type=float, metavar="NM", help="watershed: and rise so much above the pass to a higher one (default: 0)"

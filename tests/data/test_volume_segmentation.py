@@ -98,8 +98,8 @@ def test_components_are_those_of_the_whole(
 def test_one_block_is_the_whole(tmp_path: Path, method: Any) -> None:
     ids = cells()
     if method == "watershed":
-        prediction, settings_ = walls(ids), {"seed_distance": 2.0, "min_size": 20}
-        whole = boundary_watershed(prediction, 0.5, **settings_)  # type: ignore[arg-type]
+        prediction, settings_ = walls(ids), {"threshold": 0.4, "seed_distance": 2.0, "min_size": 20}
+        whole = boundary_watershed(prediction, **settings_)  # type: ignore[arg-type]
         options: dict[str, Any] = dict(settings_)
     else:
         prediction = np.maximum(affinities(ids, FAR), 0).astype(np.float32)
@@ -115,7 +115,7 @@ def test_blocks_are_nearly_the_whole(tmp_path: Path, method: Any, seed: int) -> 
     rng = np.random.default_rng(seed)
     if method == "watershed":
         prediction = np.clip(walls(ids) + rng.normal(0, 0.1, ids.shape), 0, 1).astype(np.float32)
-        options: dict[str, Any] = {"seed_distance": 2.0, "min_size": 30}
+        options: dict[str, Any] = {"threshold": 0.5, "seed_distance": 2.0, "min_size": 30}
         halo = (8, 16, 16)
     else:
         prediction = np.maximum(affinities(ids, FAR), 0)
