@@ -201,7 +201,7 @@ def _rows(facts: Facts, number: int) -> dict[str, object]:
         ("from", list(node.parents)),
         ("to", [other.name for other in facts.nodes if node.name in other.parents]),
         ("shape", ", ".join(sizes)),
-        ("field of view", ", ".join("unknown" if n < 0 else str(n) for n in d["fov"])),
+        ("field of view", "not known" if min(d["fov"], default=0) < 0 else ", ".join(str(n) for n in d["fov"])),
         ("strides", ", ".join(f"{n:g}" for n in d["strides"])),
         ("offsets", ", ".join(str(n) for n in d["offsets"])),
         ("parameters", f"{d['params']:,}" if d["params"] else ""),

@@ -300,10 +300,10 @@ class DensePredictor:
                 progress(done / total)
 
     def _values(self, raw: Array, batch: list[Run]) -> Array:
-        tensor = to_tensor(self._source, self._inputs(raw, batch), self._like)
-        if self._channels_last:
-            tensor = tensor.to(memory_format=torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d)
         try:
+            tensor = to_tensor(self._source, self._inputs(raw, batch), self._like)
+            if self._channels_last:
+                tensor = tensor.to(memory_format=torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d)
             total: torch.Tensor | None = None
             for axes in self._flips:
                 values = self._plan.run([tensor.flip(axes) if axes else tensor])[0]
@@ -314,7 +314,7 @@ class DensePredictor:
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if tensor.device.type == "cuda":
+            if self._like.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise _OutOfMemoryError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
         fragments = found.reshape(len(self.tiling.fragments), len(tensor), *found.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from .shape import TaggedShape
 from .spatial import spatial_tuple
 
 __all__ = ["Tiler", "Tiling"]
+
+logger = logging.getLogger(__name__)
 
 Position = tuple[int, ...]
 
@@ -219,6 +222,11 @@ class Tiler:
             for tag, n, m in zip(self.node.shape.spatial_tags, self.given or self._declared(), size, strict=True)
         )
         tiling = self._of(patch, period_from_step=False)
+        if self.given is None and not self._shrunk:
+            logger.warning(
+                "%s would take about %.3g GiB to see all of %s at once; tiles of %s are blended instead.",
+                *(self.node.title, one.bytes / 2**30, "×".join(map(str, size)), "×".join(map(str, patch))),
+            )
         if len(tiling.shifts) * len(tiling.fragments) > 1:
             raise ModelError(
                 f"{self.node.title}: the network pads inside or looks everywhere at once, and has strides, so it must "

@@ -104,14 +104,19 @@ def blended(model: Model, image: np.ndarray, patch: int, step: int, blend: Any) 
 
 
 @pytest.mark.parametrize("blend", ["gaussian", "constant"])
-def test_networks_that_pad_are_blended_where_the_image_is_too_large(blend: Any) -> None:
+def test_networks_that_pad_are_blended_where_the_image_is_too_large(
+    blend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.manual_seed(0)
     model, image = padding(), picture(1, 41, 30)
     expected = blended(model, image, 12, 8, blend)  # 12 less a quarter, in steps of the pooling
     np.testing.assert_allclose(model.predict_dense(image, memory=20_000, blend=blend), expected, atol=1e-5)
+    assert "GiB to see all of 41×30 at once; tiles of 12×12 are blended instead" in caplog.text
+    caplog.clear()
     np.testing.assert_allclose(
         model.predict_dense(image, patch_shape=(12, 12), blend=blend, batch_size=3), expected, atol=1e-5
     )
+    assert not caplog.text
     wide = model.predict_dense(image, patch_shape=(12, 12), overlap=0.8, blend=blend)
     np.testing.assert_allclose(wide, blended(model, image, 12, 2, blend), atol=1e-5)
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from elektronn_tui.data import ArraySource, open_source
+from elektronn_tui.data.prediction_reading import channel_names
 from elektronn_tui.data.spool import Spool
 from elektronn_tui.errors import DataError, ModelError, ShapeError
 from elektronn_tui.models import AutoMerge, Conv, Input, Model, Pool, Softmax
@@ -290,3 +291,11 @@ def test_what_is_resumed_keeps_its_patch_however_much_memory_there_is(tmp_path: 
         predict_volume(model, source, tmp_path / "out.h5", memory=100_000, block_bytes=60_000, progress=stop)
     path = predict_volume(model, source, tmp_path / "out.h5", memory=2**40, block_bytes=60_000, resume=True)
     assert dataset(path).tobytes() == expected.tobytes()
+
+
+def test_channels_are_called_what_the_network_calls_its_features(tmp_path: Path) -> None:
+    model = strided()
+    model.prediction_node.feature_names = ("inside", "boundary")
+    path = predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5")
+    assert channel_names(path) == ("inside", "boundary")
+    assert channel_names(predict_volume(strided(), volume(10, 30, 30), tmp_path / "other.h5")) == ()
