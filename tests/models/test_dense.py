@@ -327,6 +327,17 @@ def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     shares: list[float] = []
     predict_dense(Conv(source(6, 6), 2, (3, 3)), picture(1, 9, 12), patch_shape=(6, 6), progress=shares.append)
     np.testing.assert_allclose(shares, np.arange(1, 7) / 6)
+    shares.clear()
+    predict_dense(Conv(source(6, 6), 2, (3, 3)), picture(1, 9, 12), progress=shares.append)
+    assert shares == [1]
+
+
+def test_an_image_is_left_as_it_is() -> None:
+    node = ApplyFunc(source(6, 6), lambda x: x.mul_(2))
+    image = picture(1, 9, 12)
+    before = image.copy()
+    np.testing.assert_allclose(node.predict_dense(image), 2 * before)
+    np.testing.assert_array_equal(image, before)
 
 
 class TestMisuse:
