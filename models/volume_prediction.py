@@ -37,6 +37,9 @@ BLOCK_BYTES = 64 * 2**20
 IN_FLIGHT = 3
 """Blocks that are in memory: one is read, one predicted, one written."""
 
+ODD_MEAN, ODD_SPREAD = 6.0, 30.0
+"""How many standard deviations the mean, and by what factor the deviation, may differ from those of the training."""
+
 Vec3 = tuple[int, int, int]
 
 
@@ -152,7 +155,7 @@ def predict_volume(
     }
     spool = Spool(folder, identity, resume=resume, force=force)
     try:
-        _predict_blocks(source, spool, layout, as_uint8, progress)
+        _predict_blocks(source, spool, layout, as_uint8, model.scaling, progress)
         size = source.voxel_size
         begin = source.offset or (0.0, 0.0, 0.0)
         offset = None if size is None else [b + o * s for b, o, s in zip(begin, layout.first, size, strict=True)]
@@ -263,6 +266,7 @@ def _predict_blocks(
     spool: Spool,
     layout: _Layout,
     as_uint8: bool,
+    scaling: dict[str, Any] | None,
     progress: Callable[[BlockProgress], None] | None,
 ) -> None:
     missing = [k for k in range(layout.count) if k not in spool.done]
@@ -277,6 +281,8 @@ def _predict_blocks(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         writing: Future[None] | None = None
         for made, (number, raw) in enumerate(_ahead(reader, partial(layout.read, source), missing)):
+            if made == 0:
+                _compare_scale(raw, source.name, scaling)
             lo, hi = layout.place(number)
             size = math.prod(h - l for l, h in zip(lo, hi, strict=True))
             values = layout.predict(raw, number, as_uint8, partial(tell, made, size))
@@ -287,6 +293,23 @@ def _predict_blocks(
             tell(made + 1, 0, 0)
         if writing is not None:
             writing.result()
+
+
+def _compare_scale(raw: npt.NDArray[Any], name: str, scaling: dict[str, Any] | None) -> None:
+    """Say so if raw values are so far from those of the training that their unit must be another one."""
+    if scaling is None:
+        return
+    for channel, (mean, std) in enumerate(zip(scaling["mean"], scaling["std"], strict=False)):
+        values = raw[channel][np.isfinite(raw[channel])]
+        if not values.size:
+            continue
+        found, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        far = abs(found - mean) > ODD_MEAN * std or spread > ODD_SPREAD * std or 0 < spread < std / ODD_SPREAD
+        if far:
+            logger.warning(
+                "%s: raw values are %.4g ± %.2g, but the network was trained on %.4g ± %.2g; is it of another scale?",
+                *(name, found, spread, mean, std),
+            )
 
 
 def _ahead(

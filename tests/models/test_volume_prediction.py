@@ -299,3 +299,14 @@ def test_channels_are_called_what_the_network_calls_its_features(tmp_path: Path)
     path = predict_volume(model, volume(10, 30, 30), tmp_path / "out.h5")
     assert channel_names(path) == ("inside", "boundary")
     assert channel_names(predict_volume(strided(), volume(10, 30, 30), tmp_path / "other.h5")) == ()
+
+
+@pytest.mark.parametrize(("factor", "odd"), [(1, False), (1.5, False), (257, True), (1 / 255, True)])
+def test_raw_values_of_another_scale_are_noticed(
+    tmp_path: Path, factor: float, odd: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = strided()
+    model.scaling = {"mean": [127.5], "std": [73.6]}
+    values = volume(10, 30, 30).read((0, 0, 0), (10, 30, 30)) * np.float32(factor)
+    predict_volume(model, ArraySource(values, name="raw"), tmp_path / "out.h5")
+    assert ("but the network was trained on 127.5 ± 74" in caplog.text) == odd
