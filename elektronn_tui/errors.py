@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CheckpointError",
+    "CodeMissing",
     "ControlError",
     "DataError",
     "ElektronnError",
@@ -38,6 +39,10 @@ class ShapeError(ModelError):
 
     axis: str | None = None
     """Tag of the axis, where it is about one."""
+
+
+class CodeMissing(ModelError):
+    """A model file names code of somebody else's, which has to be given again."""
 
 
 class NodeNotFound(ModelError, KeyError):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from elektronn_tui.errors import ElektronnError, ModelError, did_you_mean
+from elektronn_tui.errors import CodeMissing, ElektronnError, ModelError, did_you_mean
 
 from .graph import FOREIGN, ROLE_LISTS, ROLES, Graph, NodeRecord, node_classes, ordered_records, stored_tensors
 from .node import Node
@@ -48,13 +48,13 @@ class Foreign:
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def check(self, graph: Graph) -> None:
-        """Raise a `ModelError` unless each node with foreign code gets it, and nobody else does."""
+        """Raise `CodeMissing` unless each node with foreign code gets it, and `ModelError` if others do."""
         for key, (tag, keyword) in FOREIGN.items():
             given = getattr(self, keyword)
             needed = {r.name: r.arguments[key].get(tag) for r in graph.nodes if isinstance(r.arguments.get(key), dict)}
             for name, what in needed.items():
                 if name not in given:
-                    raise ModelError(
+                    raise CodeMissing(
                         f"Node {name!r} was made with {what}, and model files hold no code: give it again, as "
                         f"{keyword}={{{name!r}: ...}}."
                     )

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from elektronn_tui.errors import ModelError
+from elektronn_tui.errors import CodeMissing, ModelError
 
 from .declared import checked
 from .graph import Graph, graph_of, node_classes, tensors_of
@@ -227,8 +227,9 @@ def load_model(
     Raises
     ------
     ModelError
-        If the file is missing, truncated, damaged, not ours, of another version, or inconsistent, or if a function
-        or module is missing.
+        If the file is missing, truncated, damaged, not ours, of another version, or inconsistent.
+    CodeMissing
+        If a function or module is missing.
     """
     path = Path(path)
     metadata, tensors = _checked(path)
@@ -243,7 +244,8 @@ def load_model(
             graph, tensors, Foreign(functions or {}, modules or {}), scaling=scaling, allow_nan=allow_nan
         )
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        kind = CodeMissing if isinstance(error, CodeMissing) else ModelError
+        raise kind(f"{path}: {error}") from error
     model.extra = extra
     return rebuild_model(model, **rewrites) if rewrites else model
 

@@ -49,9 +49,10 @@ class BlockProgressShown:
         """Show it, but not more often than can be read."""
         self.voxels = now.voxels
         clock = time.monotonic()
+        first = self._first is None
         if self._first is None:
             self._first = now.share
-        elif clock - self._last < self._every:
+        if clock - self._last < self._every and not (first and (self._json or self._terminal)):
             return
         self._last = clock
         text = f"block {min(now.done + 1, now.blocks)} of {now.blocks}"

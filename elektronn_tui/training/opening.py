@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from elektronn_tui.errors import ModelError, SessionNotFound, did_you_mean
+from elektronn_tui.errors import CodeMissing, ModelError, SessionNotFound, did_you_mean
 
 from .checkpoints import AVERAGED_FILE, MODEL_FILE, checkpoint_path
 from .examples import examples
@@ -63,11 +63,37 @@ def _of_experiment(text: str | Path) -> Model:
 
 
 def _of_file(path: Path, weights: Weights | None) -> Model:
-    from elektronn_tui.models import load_model
-
     if weights is not None:
         raise ModelError(f"{path} is one model file; choose between weights of a checkpoint or run only.")
-    return load_model(path)
+    return _loaded(path)
+
+
+def _loaded(path: Path) -> Model:
+    """Read a model file; functions and torch modules that it only names are taken from the experiment of its run."""
+    from elektronn_tui.models import load_model
+
+    try:
+        return load_model(path)
+    except CodeMissing:
+        run = _run_with(path)
+        if run is None:
+            raise
+        model = build_model(load_experiment(run / "experiment.py", check_data=False))
+        nodes = model.nodes.values()
+        functions, modules = (
+            {node.name: node.arguments[key] for node in nodes if key in node.arguments}
+            for key in ("functor", "torch_module")
+        )
+        return load_model(path, functions=functions, modules=modules)
+
+
+def _run_with(path: Path) -> Path | None:
+    """Return the run of ours that a file lies in, whose experiment may be executed."""
+    from elektronn_tui.session.registry import runs_directory
+
+    runs = runs_directory().resolve()
+    found = next((folder for folder in path.resolve().parents if folder.parent == runs), None)
+    return found if found is not None and (found / "experiment.py").is_file() else None
 
 
 def _of_folder(path: Path, weights: Weights | None) -> Model:
@@ -79,12 +105,10 @@ def _of_folder(path: Path, weights: Weights | None) -> Model:
 
 
 def _of_checkpoint(path: Path, weights: Weights | None) -> Model:
-    from elektronn_tui.models import load_model
-
     averaged = (path / AVERAGED_FILE).is_file()
     if weights == "averaged" and not averaged:
         raise ModelError(f"{path} has no average of the weights; averaging=ema or swa makes one.")
-    return load_model(path / (AVERAGED_FILE if averaged and weights != "current" else MODEL_FILE))
+    return _loaded(path / (AVERAGED_FILE if averaged and weights != "current" else MODEL_FILE))
 
 
 def _of_run(text: str, weights: Weights | None) -> Model:

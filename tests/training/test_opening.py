@@ -11,7 +11,7 @@ import pytest
 import tiny_experiment
 import torch
 
-from elektronn_tui.errors import CheckpointError, ExperimentError, ModelError
+from elektronn_tui.errors import CheckpointError, CodeMissing, ExperimentError, ModelError
 from elektronn_tui.models import Model
 from elektronn_tui.session.registry import SessionFile, create_run
 from elektronn_tui.training.checkpoints import AVERAGED_FILE, MODEL_FILE
@@ -110,3 +110,35 @@ def test_a_run_without_checkpoints_says_so(run: Path) -> None:
     (run / "checkpoints").rename(run / "gone")
     with pytest.raises(ModelError, match="has no checkpoints yet"):
         open_model("past")
+
+
+OWN = """
+import torch
+from elektronn_tui import Experiment, DemoData
+
+
+def create_model():
+    from elektronn_tui.models import Conv, Input, Model, Module
+
+    raw = Input((1, 1, 4, 9, 9), "b,f,z,y,x", name="raw")
+    own = Module(raw, torch.nn.Conv3d(1, 2, 3), name="own")
+    return Model(raw, prediction_node=Conv(own, 2, (1, 1, 1)))
+
+
+experiment = Experiment(model=create_model, data=DemoData())
+"""
+
+
+def test_code_that_a_model_file_lacks_is_that_of_its_run_alone(run: Path, tmp_path: Path) -> None:
+    (run / "experiment.py").write_text(OWN)
+    model = open_model(run / "experiment.py")
+    with torch.no_grad():
+        model["own"].operation.bias.fill_(7)
+    checkpoint = run / "checkpoints" / "latest"
+    for file in (checkpoint / MODEL_FILE, checkpoint / AVERAGED_FILE, tmp_path / "elsewhere.safetensors"):
+        model.save(file)
+    again = open_model("past", trained=True)
+    assert (again["own"].operation.bias == 7).all()
+    (tmp_path / "experiment.py").write_text("raise SystemExit('this is not to be executed')")
+    with pytest.raises(CodeMissing, match="model files hold no code"):
+        open_model(tmp_path / "elsewhere.safetensors")
