@@ -95,7 +95,8 @@ def write_blocks(
     DataError
         It can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of one name, so that what a kill has left is written over: who writes here has locked the blocks of it.
+    temporary = path.with_name(f".{path.name}.writing")
     place: dict[str, Any] = {
         "voxel_size": voxel_size,
         "offset": offset,
@@ -159,7 +160,8 @@ def _write_hdf5(
 def _replace(temporary: Path, path: Path) -> None:
     """Put a file or folder in its place; a folder that is there gives way first."""
     if path.is_dir():
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.old")
+        _remove(old)
         os.replace(path, old)
         os.replace(temporary, path)
         shutil.rmtree(old)

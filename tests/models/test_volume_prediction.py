@@ -301,6 +301,19 @@ def test_channels_are_called_what_the_network_calls_its_features(tmp_path: Path)
     assert channel_names(predict_volume(strided(), volume(10, 30, 30), tmp_path / "other.h5")) == ()
 
 
+@pytest.mark.parametrize("name", ["out.h5", "out.zarr"])
+def test_what_a_kill_has_left_of_an_output_is_written_over(tmp_path: Path, name: str) -> None:
+    for left in (f".{name}.writing", f".{name}.old"):
+        if name.endswith("zarr"):
+            (tmp_path / left / "0").mkdir(parents=True)
+        else:
+            (tmp_path / left).write_bytes(b"half")
+    predict_volume(strided(), volume(10, 30, 30), tmp_path / name)
+    predict_volume(strided(), volume(10, 30, 30), tmp_path / name, force=True)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".old") == [name]
+    assert open_source(tmp_path / name).channels == 2
+
+
 @pytest.mark.parametrize(("factor", "odd"), [(1, False), (1.5, False), (257, True), (1 / 255, True)])
 def test_raw_values_of_another_scale_are_noticed(
     tmp_path: Path, factor: float, odd: bool, caplog: pytest.LogCaptureFixture
