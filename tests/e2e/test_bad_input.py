@@ -294,9 +294,13 @@ def test_data_that_go_away_halt_the_training_until_they_are_back(
         step = status(entry).status.step
         assert run("resume", "live").returncode == 0
         goes_on(entry)
-        steps = json.loads(run_json("history", "live", "loss"))["loss"]["step"]
-        assert steps == list(range(1, len(steps) + 1))
-        assert len(steps) > step
+
+        def steps() -> list[int]:
+            return json.loads(run_json("history", "live", "loss"))["loss"]["step"]
+
+        wait_until(lambda: len(steps()) > step, "what is on disk of the history")
+        found = steps()
+        assert found == list(range(1, len(found) + 1))
     finally:
         end(entry)
 

@@ -260,10 +260,16 @@ def test_a_network_of_fixed_size_that_does_not_fit_says_so() -> None:
 
 
 MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np, torch
 from elektronn_tui.models.predictor import DenseOptions, DensePredictor
 from elektronn_tui.training.opening import open_model
+
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # of this program alone
+
 
 torch.set_num_threads(1)
 model = open_model(sys.argv[1])
@@ -271,10 +277,10 @@ size = tuple(int(n) for n in sys.argv[2].split(","))
 small = DensePredictor(model.prediction_node, size, options=DenseOptions(memory=1))
 image = np.zeros((1, 1, *size), np.float32)
 small.run(image[(..., *(slice(n) for n in small.tiling.patch))], (0,) * len(size), small.tiling.step)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 one = DensePredictor(model.prediction_node, size, options=DenseOptions(memory=2**40))
 one.run(image, (0,) * len(size), one.out)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, one.tiling.bytes)
+print((peak() - before) * 1024, one.tiling.bytes)
 """
 
 

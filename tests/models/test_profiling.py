@@ -113,22 +113,26 @@ class TestSearch:
 
 
 MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import torch
-from elektronn_tui.models import rebuild_model
-from elektronn_tui.models.profiling import training_bytes
 from elektronn_tui.models.setting_search import Setting, _Search
 from elektronn_tui.training.opening import open_model
+
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # of this program alone
+
 
 torch.set_num_threads(1)
 model = open_model(sys.argv[1])
 patch = tuple(int(n) for n in sys.argv[2].split(","))
 search = _Search(model, "training", 2**62, 60.0, None)
 search._training(Setting(search._declared, 1, "fp32", "contiguous"))[0]()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 run, _, needed, _ = search._training(Setting(patch, 1, "fp32", "contiguous"))
 run()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, needed)
+print((peak() - before) * 1024, needed)
 """
 
 
