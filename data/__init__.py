@@ -68,12 +68,13 @@ if TYPE_CHECKING:
     from .slices import SlicesSource
     from .sources import ArraySource, CroppedSource, Source, as_source, open_source
     from .splits import split_box, split_region
+    from .spool import BlockProgress
     from .stores import StoreSource
     from .summaries import LabelSummary, ValueSummary, summarise_labels, summarise_values
     from .tiff import TiffSource
     from .uniform import uniform_source
     from .validation import validation_examples
-    from .volume_segmentation import SegmentProgress, segment_volume
+    from .volume_segmentation import segment_volume
     from .warp import Warp
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "AugmentSettings",
     "Batch",
     "Blobs",
+    "BlockProgress",
     "Blur",
     "BoundarySource",
     "Comparison",
@@ -122,7 +124,6 @@ __all__ = [
     "PrefetchStats",
     "Prefetcher",
     "Scaling",
-    "SegmentProgress",
     "SegmentationScores",
     "SegmentationSearch",
     "Selection",
@@ -236,7 +237,8 @@ _MODULES = {
         "threshold_segments",
     ),
     "prediction_reading": ("PredictionChannels", "prediction_channels"),
-    "volume_segmentation": ("SegmentProgress", "segment_volume"),
+    "spool": ("BlockProgress",),
+    "volume_segmentation": ("segment_volume",),
     "segmentation_comparison": ("Comparison", "ObjectScore", "compare_segmentations"),
     "segmentation_search": ("SegmentationSearch", "search_segmentation"),
     "segmentation_scores": ("SegmentationScores", "contingency", "score_segmentation"),

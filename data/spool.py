@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,29 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-__all__ = ["Spool", "begun_with"]
+__all__ = ["BlockProgress", "Spool", "begun_with"]
 
 STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """How far something is that is made block by block.
+
+    Attributes
+    ----------
+    done, blocks : int
+        Blocks that are finished, also those of an earlier run, and all of them.
+    voxels : int
+        That this run has made, those of the block in work among them.
+    share : float
+        Of the whole, from 0 to 1.
+    """
+
+    done: int
+    blocks: int
+    voxels: int
+    share: float
 
 
 def begun_with(folder: Path) -> dict[str, Any]:

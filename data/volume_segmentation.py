@@ -21,10 +21,10 @@ from .output import check_output, write_blocks
 from .prediction_reading import PredictionChannels, prediction_channels
 from .segmentation import boundary_watershed, mutex_watershed, threshold_segments
 from .sources import Source, SourceLike, Vec3, as_source
-from .spool import Spool
+from .spool import BlockProgress, Spool
 from .stitching import Links, Numbering, every_overlap, number_wholes, sure_overlaps
 
-__all__ = ["SegmentMethod", "SegmentProgress", "segment_volume"]
+__all__ = ["SegmentMethod", "segment_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,26 +52,6 @@ SURE, SEED_DISTANCE = 0.1, 10.0
 adapted Rand error, of a boundary network after ten minutes of training on FIB-25."""
 
 
-@dataclass(frozen=True)
-class SegmentProgress:
-    """How far a segmentation is.
-
-    Attributes
-    ----------
-    done, blocks : int
-        Blocks that are segmented, also those of an earlier run, and all of them.
-    voxels : int
-        That this run has segmented.
-    share : float
-        Of the whole, from 0 to 1.
-    """
-
-    done: int
-    blocks: int
-    voxels: int
-    share: float
-
-
 def segment_volume(
     prediction: SourceLike,
     out: str | Path,
@@ -86,7 +66,7 @@ def segment_volume(
     compression: str | None = "gzip",
     resume: bool = False,
     force: bool = False,
-    progress: Callable[[SegmentProgress], None] | None = None,
+    progress: Callable[[BlockProgress], None] | None = None,
     **settings: Any,
 ) -> Path:
     """Segment boundaries or affinities into a file of ids, in bounded memory.
@@ -182,7 +162,7 @@ def segment_volume(
         raise
     spool.remove()
     if progress is not None:
-        progress(SegmentProgress(grid.count, grid.count, voxels, 1.0))
+        progress(BlockProgress(grid.count, grid.count, voxels, 1.0))
     return path
 
 
@@ -333,7 +313,7 @@ class _Grid:
 
 
 def _segment_blocks(
-    segmenter: _Segmenter, grid: _Grid, spool: Spool, progress: Callable[[SegmentProgress], None] | None
+    segmenter: _Segmenter, grid: _Grid, spool: Spool, progress: Callable[[BlockProgress], None] | None
 ) -> int:
     """Segment the blocks that are missing; return the number of their voxels."""
     voxels = 0
@@ -341,7 +321,7 @@ def _segment_blocks(
     def tell() -> None:
         if progress is not None:
             done = len(spool.done)
-            progress(SegmentProgress(done, grid.count, voxels, 0.9 * done / grid.count))  # the rest is stitching
+            progress(BlockProgress(done, grid.count, voxels, 0.9 * done / grid.count))  # the rest is stitching
 
     tell()
     for number in range(grid.count):

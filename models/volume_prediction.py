@@ -22,12 +22,12 @@ from elektronn_tui.errors import ShapeError
 from .predictor import DenseOptions, DensePredictor
 
 if TYPE_CHECKING:
-    from elektronn_tui.data import Source
+    from elektronn_tui.data import BlockProgress, Source
     from elektronn_tui.data.spool import Spool
 
     from .model import Model
 
-__all__ = ["BlockProgress", "predict_volume"]
+__all__ = ["predict_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,26 +41,6 @@ ODD_MEAN, ODD_SPREAD = 6.0, 30.0
 """How many standard deviations the mean, and by what factor the deviation, may differ from those of the training."""
 
 Vec3 = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class BlockProgress:
-    """How far a prediction is.
-
-    Attributes
-    ----------
-    done, blocks : int
-        Blocks that are finished, also those of an earlier run, and all of them.
-    voxels : int
-        Output voxels that this run has predicted, those of the block in work among them.
-    share : float
-        Of all blocks, from 0 to 1.
-    """
-
-    done: int
-    blocks: int
-    voxels: int
-    share: float
 
 
 def predict_volume(
@@ -269,6 +249,8 @@ def _predict_blocks(
     scaling: dict[str, Any] | None,
     progress: Callable[[BlockProgress], None] | None,
 ) -> None:
+    from elektronn_tui.data import BlockProgress
+
     missing = [k for k in range(layout.count) if k not in spool.done]
     before, voxels = layout.count - len(missing), 0
 

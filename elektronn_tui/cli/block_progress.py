@@ -5,32 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .output import format_seconds, print_json_line, print_line, warn
 
+if TYPE_CHECKING:
+    from elektronn_tui.data import BlockProgress
+
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal
 SHOW_EVERY = 0.5  # and between two signs of life elsewhere
-
-
-class Progress(Protocol):
-    """What is shown."""
-
-    @property
-    def done(self) -> int:
-        """Blocks that are done."""
-
-    @property
-    def blocks(self) -> int:
-        """All of them."""
-
-    @property
-    def voxels(self) -> int:
-        """That this run has made."""
-
-    @property
-    def share(self) -> float:
-        """Of the whole, from 0 to 1."""
 
 
 class BlockProgressShown:
@@ -45,7 +28,7 @@ class BlockProgressShown:
         self._last = self.begin
         self._first: float | None = None
 
-    def show(self, now: Progress) -> None:
+    def show(self, now: BlockProgress) -> None:
         """Show it, but not more often than can be read."""
         self.voxels = now.voxels
         clock = time.monotonic()

@@ -31,8 +31,8 @@ from elektronn_tui.data import (
     threshold_segments,
 )
 from elektronn_tui.data.output import write_blocks
+from elektronn_tui.data.spool import BlockProgress
 from elektronn_tui.data.stitching import number_wholes, sure_overlaps
-from elektronn_tui.data.volume_segmentation import SegmentProgress
 from elektronn_tui.errors import DataError
 
 FAR = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0), (0, -5, 0), (0, 0, -5))
@@ -122,7 +122,7 @@ def test_blocks_are_nearly_the_whole(tmp_path: Path, method: Any, seed: int) -> 
         prediction = np.clip(np.abs(prediction - rng.uniform(0, 0.45, prediction.shape)), 0, 1).astype(np.float32)
         options, halo = {"offsets": FAR, "strides": (1, 2, 2)}, (8, 16, 16)
     whole = segments(segment_volume(prediction, tmp_path / "whole.h5", method=method, **options))
-    steps: list[SegmentProgress] = []
+    steps: list[BlockProgress] = []
     blocked = {"block": (12, 20, 32), "halo": halo, "progress": steps.append}
     got = segments(segment_volume(prediction, tmp_path / "blocks.h5", method=method, **options, **blocked))
     assert steps[-1].blocks == 12
@@ -138,7 +138,7 @@ def test_blocks_are_nearly_the_whole(tmp_path: Path, method: Any, seed: int) -> 
 def test_memory_decides_over_blocks_and_not_over_components(tmp_path: Path) -> None:
     prediction = walls(cells())
     whole = segments(segment_volume(prediction, tmp_path / "whole.h5", method="components", threshold=0.3))
-    steps: list[SegmentProgress] = []
+    steps: list[BlockProgress] = []
     options: dict[str, Any] = {"method": "components", "threshold": 0.3, "memory": 500_000}
     got = segments(segment_volume(prediction, tmp_path / "out.h5", progress=steps.append, **options))
     assert steps[-1].blocks > 5
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     options: dict[str, Any] = {"block": (12, 20, 32), "halo": (6, 8, 8)}
 
-    def fill(now: SegmentProgress) -> None:
+    def fill(now: BlockProgress) -> None:
         if now.done == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
 
@@ -233,7 +233,7 @@ def test_a_full_disk_leaves_what_is_done(tmp_path: Path) -> None:
 
 
 def test_what_was_begun_for_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
-    def stop(now: SegmentProgress) -> None:
+    def stop(now: BlockProgress) -> None:
         raise KeyboardInterrupt
 
     prediction = walls(cells())

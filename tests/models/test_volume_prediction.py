@@ -18,10 +18,10 @@ import torch
 
 from elektronn_tui.data import ArraySource, open_source
 from elektronn_tui.data.prediction_reading import channel_names
-from elektronn_tui.data.spool import Spool
+from elektronn_tui.data.spool import BlockProgress, Spool
 from elektronn_tui.errors import DataError, ModelError, ShapeError
 from elektronn_tui.models import AutoMerge, Conv, Input, Model, Pool, Softmax
-from elektronn_tui.models.volume_prediction import BlockProgress, predict_volume
+from elektronn_tui.models.volume_prediction import predict_volume
 
 
 def strided() -> Model:
