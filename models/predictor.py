@@ -154,6 +154,8 @@ class DensePredictor:
         tags = self.node.shape.spatial_tags
         if set(options.flips) - set(tags):
             raise ModelError(f"{node.title} has the axes {', '.join(tags)}; flips {options.flips!r} are of others.")
+        if options.flips and any(name.startswith("affinity ") for name in node.feature_names or ()):
+            raise ModelError(f"{node.title} gives affinities, which have a direction: flips would mix them up.")
         axes = [[(), (2 + tags.index(tag),)] for tag in options.flips]
         self._flips: list[list[int]] = [list(itertools.chain(*chosen)) for chosen in itertools.product(*axes)]
         self._place_tiles()

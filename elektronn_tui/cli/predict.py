@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uint8", action="store_true", help="values times 255, in a byte each")
     parser.add_argument("--pad", action="store_true", help="mirror the volume at its borders: an output for each voxel")
     parser.add_argument(
-        "--flips", default="", metavar="AXES", help="average over flips along these axes: yx makes 4 runs of one"
+        "--flips",
+        default="",
+        metavar="AXES",
+        help="average over flips along these axes: yx makes 4 runs of one (not for affinities)",
     )
     parser.add_argument(
         "--precision",

@@ -174,6 +174,13 @@ def test_flips_need_a_run_that_gives_every_voxel() -> None:
         strided().predict_dense(picture(1, 25, 31), flips="x", engine="shifts")
 
 
+def test_affinities_are_not_flipped() -> None:
+    node = flat().prediction_node
+    node.feature_names = ("affinity 0,-1,0", "affinity 0,0,-1")
+    with pytest.raises(ModelError, match="gives affinities, which have a direction"):
+        node.predict_dense(picture(1, 25, 31), flips="x")
+
+
 def test_bf16_is_near_and_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     from elektronn_tui.models import precision
 
