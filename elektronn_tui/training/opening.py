@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Weights", "open_model"]
 
 Weights = Literal["averaged", "current"]
+UNNAMED = "model"
+"""What a model is called that nobody has named."""
 
 
 def open_model(text: str | Path, *, trained: bool = False, weights: Weights | None = None) -> Model:
@@ -57,7 +59,7 @@ def open_model(text: str | Path, *, trained: bool = False, weights: Weights | No
 def _of_experiment(text: str | Path) -> Model:
     experiment = load_experiment(text, check_data=False)
     model = build_model(experiment)
-    if model.name == "model":  # nobody has named it
+    if model.name == UNNAMED:
         model.name = experiment.name
     return model
 
@@ -69,13 +71,20 @@ def _of_file(path: Path, weights: Weights | None) -> Model:
 
 
 def _loaded(path: Path) -> Model:
-    """Read a model file; functions and torch modules that it only names are taken from the experiment of its run."""
+    """Read a model file; of a run it has the name, and code that it lacks is that of its experiment."""
+    run = _run_with(path)
+    model = _read(path, run)
+    if run is not None and model.name == UNNAMED:
+        model.name = run.name
+    return model
+
+
+def _read(path: Path, run: Path | None) -> Model:
     from elektronn_tui.models import load_model
 
     try:
         return load_model(path)
     except CodeMissing:
-        run = _run_with(path)
         if run is None:
             raise
         model = build_model(load_experiment(run / "experiment.py", check_data=False))

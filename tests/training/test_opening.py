@@ -54,6 +54,7 @@ def test_a_run_is_its_latest_checkpoint_with_averaged_weights(run: Path) -> None
     for text in ("past", "pas", "0123456789abcdef", str(run), str(run / "checkpoints" / "latest"), "past@20"):
         assert bias_of(open_model(text, trained=True)) == 3, text
     assert bias_of(open_model("past", weights="current")) == 2
+    assert open_model("past").name == "membranes"  # as it was saved
     assert bias_of(open_model("past@10")) == 1
     assert bias_of(open_model(run / "checkpoints" / "latest" / MODEL_FILE)) == 2
 
@@ -132,12 +133,14 @@ experiment = Experiment(model=create_model, data=DemoData())
 def test_code_that_a_model_file_lacks_is_that_of_its_run_alone(run: Path, tmp_path: Path) -> None:
     (run / "experiment.py").write_text(OWN)
     model = open_model(run / "experiment.py")
+    model.name = "model"
     with torch.no_grad():
         model["own"].operation.bias.fill_(7)
     checkpoint = run / "checkpoints" / "latest"
     for file in (checkpoint / MODEL_FILE, checkpoint / AVERAGED_FILE, tmp_path / "elsewhere.safetensors"):
         model.save(file)
     again = open_model("past", trained=True)
+    assert again.name == "past"  # nobody has named it
     assert (again["own"].operation.bias == 7).all()
     (tmp_path / "experiment.py").write_text("raise SystemExit('this is not to be executed')")
     with pytest.raises(CodeMissing, match="model files hold no code"):
