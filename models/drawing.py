@@ -28,6 +28,11 @@ def dot_of(facts: Facts) -> str:
         label = "\\n".join(_escaped(text) for text in (node.title, *node.lines))
         lines.append(f'  {_quoted(node.name)} [label="{label}"];')
     lines += [f"  {_quoted(parent)} -> {_quoted(node.name)};" for node in facts.nodes for parent in node.parents]
+    lines += [
+        f"  {_quoted(one.new)} -> {_quoted(one.old)} "
+        f"[label={_quoted(one.label)}, color=red, fontcolor=red, style=dashed, constraint=false];"
+        for one in facts.feedback
+    ]
     return "\n".join([*lines, "}", ""])
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .description import figure
 from .graph import ROLES
+from .scan import ScanN
 
 if TYPE_CHECKING:
     from .model import Model
     from .node import NodeDescription
 
-__all__ = ["Facts", "Family", "NodeFacts", "facts_of"]
+__all__ = ["Facts", "Family", "Feedback", "NodeFacts", "facts_of"]
 
 Family = Literal["source", "convolution", "pooling", "upsampling", "dense", "merge", "recurrent", "loss", "other"]
 
@@ -63,12 +64,30 @@ class NodeFacts:
 
 
 @dataclass(frozen=True)
+class Feedback:
+    """A value that replaces another one in the next step of a recurrent part.
+
+    Attributes
+    ----------
+    new, old : str
+        The node whose value comes next, and the one that it takes the place of.
+    label : str
+        How often.
+    """
+
+    new: str
+    old: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """A network as it is drawn: its nodes, parents first, and its totals in a few words each."""
+    """A network as it is drawn: its nodes, parents first, totals in a few words each, and what is fed back in time."""
 
     name: str
     nodes: tuple[NodeFacts, ...]
     totals: tuple[str, ...]
+    feedback: tuple[Feedback, ...] = ()
 
 
 def facts_of(model: Model, name: str | None = None) -> Facts:
@@ -89,7 +108,13 @@ def facts_of(model: Model, name: str | None = None) -> Facts:
             totals.append(f"field of view {_numbers(prediction.shape.fov)}")
         if max(prediction.shape.strides) > 1:
             totals.append(f"strides {_numbers(prediction.shape.strides)}")
-    return Facts(name or model.name, nodes, tuple(totals))
+    feedback = (
+        Feedback(new.name, old.name, f"{scan.n_steps or 'n'} × replaces {old.name}")
+        for scan in model.nodes.values()
+        if isinstance(scan, ScanN)
+        for old, new in zip(scan.in_memory, scan.out_memory, strict=True)
+    )
+    return Facts(name or model.name, nodes, tuple(totals), tuple(feedback))
 
 
 def _node(d: NodeDescription, role: str, share: float) -> NodeFacts:

@@ -83,7 +83,7 @@ function choose(name, move) {
     element.classList.toggle('faded', !!near && !near.has(element.dataset.name));
     element.classList.toggle('chosen', element.dataset.name === name);
   }
-  for (const edge of document.querySelectorAll('.edge'))
+  for (const edge of document.querySelectorAll('.edge, .back'))
     edge.classList.toggle('faded', !!near && !(near.has(edge.dataset.from) && near.has(edge.dataset.to)));
   if (!node) return;
   panel.replaceChildren();

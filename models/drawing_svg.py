@@ -46,6 +46,8 @@ text {{ font-family: -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial,
 .totals {{ font-size: 12px; fill: #57606a }}
 .role {{ font-size: {LINE:g}px; font-weight: 600 }}
 .edge {{ fill: none; stroke: #8c959f; stroke-width: 1.4 }}
+.back {{ fill: none; stroke: #cf222e; stroke-width: 2.2; stroke-dasharray: 6 3 }}
+.again {{ font-size: {LINE:g}px; font-weight: 600; fill: #cf222e }}
 """ + "\n".join(
     f".{family} .box {{ fill: {fill}; stroke: {stroke}; stroke-width: 1.3 }} .{family} .bar {{ fill: {stroke} }} "
     f".{family} .role {{ fill: {stroke} }}"
@@ -68,17 +70,48 @@ def drawing_of(facts: Facts) -> tuple[str, float, float]:
     sizes = {node.name: _size(node) for node in facts.nodes}
     layout = lay_out(sizes, {node.name: node.parents for node in facts.nodes})
     header = max(len(facts.name) * 19 * WIDEST, max(map(len, _totals(facts)), default=0) * 12 * WIDEST)
-    width = max(layout.width, header) + 2 * MARGIN
-    dx, dy = (width - layout.width) / 2, MARGIN + HEAD
+    back, room = _feedback(facts, layout)
+    drawn = layout.width + room
+    width = max(drawn, header) + 2 * MARGIN
+    dx, dy = (width - drawn) / 2, MARGIN + HEAD
     elements = [
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0,0.8 L7,4 L0,7.2 z" fill="#8c959f"/></marker></defs>',
+        f"<defs>{_marker('arrow', '#8c959f')}{_marker('again', '#cf222e')}</defs>",
         f'<g transform="translate({dx:.1f},{dy:.1f})">',
         *_edges(layout),
+        *back,
         *(_node(node, layout.boxes[node.name]) for node in facts.nodes),
         "</g>",
     ]
     return "\n".join(elements), width, layout.height + dy + MARGIN
+
+
+def _marker(name: str, colour: str) -> str:
+    return (
+        f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+        f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0,0.8 L7,4 L0,7.2 z" fill="{colour}"/></marker>'
+    )
+
+
+def _feedback(facts: Facts, layout: Layout) -> tuple[list[str], float]:
+    """Return what is fed back in time as lines up the right side of all else, and the room that they take there."""
+    elements: list[str] = []
+    x = layout.width
+    for one in facts.feedback:
+        new, old = layout.boxes[one.new], layout.boxes[one.old]
+        x += LEADING
+        start, end = new.y + new.height / 2, old.y + old.height / 2
+        path = (
+            f"M{new.x + new.width / 2:.1f},{start:.1f} H{x - CORNER:.1f} Q{x:.1f},{start:.1f} {x:.1f},"
+            f"{start - CORNER:.1f} V{end + CORNER:.1f} Q{x:.1f},{end:.1f} {x - CORNER:.1f},{end:.1f} "
+            f"H{old.x + old.width / 2 + 2:.1f}"
+        )
+        elements.append(
+            f'<path class="back" data-from={quoteattr(one.new)} data-to={quoteattr(one.old)} d="{path}" '
+            'marker-end="url(#again)"/>'
+        )
+        elements.append(f'<text class="again" x="{x + 6:.1f}" y="{(start + end) / 2:.1f}">{escape(one.label)}</text>')
+        x += 6 + len(one.label) * LINE * WIDEST
+    return elements, x - layout.width
 
 
 def _totals(facts: Facts) -> tuple[str, ...]:

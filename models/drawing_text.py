@@ -16,15 +16,16 @@ def text_of(facts: Facts, width: int = WIDTH) -> str:
     """Return a drawing of at most `width` columns (80 at least), without a line break at its end.
 
     A node stands on the rail of its parent; a rail goes on as long as its value is needed, and bends into the node that
-    needs it last.
+    needs it last. ``↺`` names the node whose value a node's replaces in the next step of a recurrent part.
     """
     width = max(width, WIDTH)
     rails = _rails(facts.nodes)
     first = width - sum(columns + 1 for _, columns, _ in COLUMNS)
     lines = [facts.name, *_wrapped(facts.totals, width), ""]
     lines.append(_row("node", [head for head, _, _ in COLUMNS], first))
+    back = {one.new: f" ↺ {one.old}" for one in facts.feedback}
     for node, rail in zip(facts.nodes, rails, strict=True):
-        lines.append(_row(f"{rail} {_label(node)}", _cells(node), first))
+        lines.append(_row(f"{rail} {_label(node)}{back.get(node.name, '')}", _cells(node), first))
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from elektronn_tui.errors import ModelError
 from elektronn_tui.models import Conv, Input, Model, Softmax, draw_graph
 from elektronn_tui.models.drawing_facts import facts_of
 from elektronn_tui.models.drawing_text import text_of
+from elektronn_tui.models.scan import ScanN
 from elektronn_tui.training.examples import examples
 from elektronn_tui.training.opening import open_model
 
@@ -33,10 +34,11 @@ def test_every_network_of_the_zoo_is_drawn_in_every_form(name: str, tmp_path: Pa
     root = ElementTree.parse(draw_graph(model, tmp_path / "net.svg")).getroot()
     drawn = [element.get("data-name") for element in root.iter(f"{SVG}g") if element.get("data-name")]
     assert sorted(drawn) == sorted(model.nodes)
-    edges = [(e.get("data-from"), e.get("data-to")) for e in root.iter(f"{SVG}path") if e.get("data-from")]
+    edges = [(e.get("data-from"), e.get("data-to")) for e in root.iter(f"{SVG}path") if e.get("class") == "edge"]
     assert sorted(edges) == sorted({(p.name, n.name) for n in model.nodes.values() for p in n.parents})
     dot = draw_graph(model, tmp_path / "net.dot").read_text()
-    assert dot.count(" -> ") == sum(len(node.parents) for node in model.nodes.values())
+    again = sum(len(node.in_memory) for node in model.nodes.values() if isinstance(node, ScanN))
+    assert dot.count(" -> ") == sum(len(node.parents) for node in model.nodes.values()) + again
     text = draw_graph(model, tmp_path / "net.txt").read_text()
     assert max(map(len, text.splitlines())) <= 80
     assert sum("●" in line for line in text.splitlines()) == len(model.nodes)
@@ -66,6 +68,18 @@ def test_rails_show_what_is_kept_for_later() -> None:
     assert rails["pool"].startswith("├─● pool")  # conv1 is needed again
     assert rails["merge1"].startswith("●─╯ merge1")
     assert rails["upconv1"].startswith("│ ● upconv1")
+
+
+def test_what_is_fed_back_in_time_is_an_edge_of_its_own(tmp_path: Path) -> None:
+    model = open_model("gru")
+    root = ElementTree.parse(draw_graph(model, tmp_path / "net.svg")).getroot()
+    back = [(e.get("data-from"), e.get("data-to")) for e in root.iter(f"{SVG}path") if e.get("class") == "back"]
+    assert back == [("gru", "start")]
+    assert "40 × replaces start" in [text.text for text in root.iter(f"{SVG}text")]
+    width = float(root.get("width") or 0)
+    assert all(float(text.get("x") or 0) < width for text in root.iter(f"{SVG}text"))
+    assert '"gru" -> "start" [label="40 × replaces start"' in draw_graph(model, tmp_path / "net.dot").read_text()
+    assert "gru ↺ start" in text_of(facts_of(model))
 
 
 def test_names_of_all_kinds_are_escaped(tmp_path: Path) -> None:
