@@ -31,6 +31,8 @@ __all__ = ["MemoryFormat", "Purpose", "Setting", "Trial", "search_settings"]
 Purpose = Literal["prediction", "training"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 
+Run = Callable[[], object]
+
 SCALES = (0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 """Of the declared patch on each axis."""
 BATCHES = (2, 4, 8, 16)
@@ -205,10 +207,10 @@ class _Search:
     def _try(self, setting: Setting) -> None:
         if any(trial.setting == setting for trial in self.trials):
             return
-        run: Callable[[], object] | None = None
+        run: Run | None = None
         trial = Trial(self.purpose, setting, float("nan"), 0.0, 0)
         try:
-            run, voxels, needed, cost = self._prepared(setting)
+            make, voxels, needed, cost = self._prepared(setting)
             trial = replace(trial, bytes=needed)
             left = self.deadline - time.perf_counter()
             expected = SLACK * cost / self._cost_rate if self._cost_rate else 0.0
@@ -217,6 +219,7 @@ class _Search:
             elif any(not t.skipped for t in self.trials) and expected > left:
                 trial = replace(trial, skipped="no time left")
             else:
+                run = make()
                 seconds = self._measured(run, left)
                 self._cost_rate = max(self._cost_rate, cost / seconds)
                 if self._device.type == "cuda":
@@ -224,13 +227,13 @@ class _Search:
                 trial = replace(trial, seconds=seconds, rate=voxels / seconds)
         except (ModelError, RuntimeError, MemoryError) as error:
             trial = replace(trial, skipped=str(error).splitlines()[0] if str(error) else type(error).__name__)
-        del run
+        run = None
         gc.collect()
         self.trials.append(trial)
         if self._progress is not None:
             self._progress(trial)
 
-    def _measured(self, run: Callable[[], object], left: float) -> float:
+    def _measured(self, run: Run, left: float) -> float:
         """Return the median seconds of some runs; the first one, which makes plans, counts only by itself."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -254,11 +257,11 @@ class _Search:
         last = {2: torch.channels_last, 3: torch.channels_last_3d}.get(len(setting.patch), torch.channels_last)
         return model.to(memory_format=last if setting.memory_format == "channels_last" else torch.contiguous_format)
 
-    def _prepared(self, setting: Setting) -> tuple[Callable[[], object], int, int, float]:
-        """Return what makes a run, output voxels, bytes and multiplications."""
+    def _prepared(self, setting: Setting) -> tuple[Callable[[], Run], int, int, float]:
+        """Return what makes the inputs of runs, output voxels, bytes and multiplications."""
         return self._prediction(setting) if self.purpose == "prediction" else self._training(setting)
 
-    def _prediction(self, setting: Setting) -> tuple[Callable[[], object], int, int, float]:
+    def _prediction(self, setting: Setting) -> tuple[Callable[[], Run], int, int, float]:
         model = self._copy(replace(setting, batch=1))
         size = setting.patch
         predictor = DensePredictor(
@@ -269,28 +272,36 @@ class _Search:
             options=DenseOptions(precision=setting.precision, memory=2**62, batch_size=setting.batch),
         )
         zero = (0,) * len(size)
-        raw = np.zeros((predictor.channels, setting.batch, *size), np.float32)
+
+        def make() -> Run:
+            raw = np.zeros((predictor.channels, setting.batch, *size), np.float32)
+            return lambda: predictor.run(raw, zero, predictor.out)
+
         voxels = setting.batch * int(np.prod(predictor.out))
         cost = float(predictor.node.all_computational_cost) * setting.batch * int(np.prod(size))
         cost /= int(np.prod([n or 1 for n in predictor.node.input_nodes[0].shape.spatial_shape]))
-        return lambda: predictor.run(raw, zero, predictor.out), voxels, predictor.tiling.bytes, cost
+        return make, voxels, predictor.tiling.bytes, cost
 
-    def _training(self, setting: Setting) -> tuple[Callable[[], object], int, int, float]:
+    def _training(self, setting: Setting) -> tuple[Callable[[], Run], int, int, float]:
         model = self._copy(setting)
         assert model.loss_node is not None
-        loss, rng = model.loss_node, np.random.default_rng(0)
-        like = computing_tensor([model.module])
-        feeds = {node.name: to_tensor(node, node.random_array(rng), like) for node in Plan([loss]).inputs}
+        loss = model.loss_node
 
-        def step() -> None:
-            with autocast(setting.precision, self._device):
-                value = model.compute([loss], feeds)[0]
-            value.sum().backward()
-            model.module.zero_grad(set_to_none=True)
+        def make() -> Run:
+            like, rng = computing_tensor([model.module]), np.random.default_rng(0)
+            feeds = {node.name: to_tensor(node, node.random_array(rng), like) for node in Plan([loss]).inputs}
+
+            def step() -> None:
+                with autocast(setting.precision, self._device):
+                    value = model.compute([loss], feeds)[0]
+                value.sum().backward()
+                model.module.zero_grad(set_to_none=True)
+
+            return step
 
         shape = model.prediction_node.shape
         voxels = setting.batch * (shape.spatial_size if shape.ndim else 1)
         needed = training_bytes(model)
         if setting.precision == "bf16":
             needed = round(0.7 * needed)  # halves are kept of what is computed in them
-        return step, voxels, needed, 3.0 * loss.all_computational_cost
+        return make, voxels, needed, 3.0 * loss.all_computational_cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 BAR = 16
+WIDE = 110  # columns for all that there is to say of a node
 WHY = 60  # columns for a reason
 BUSY = 30.0  # percent of all cores
 COLUMNS = ("name", "kind", "forward", "backward", "bytes", "parameter_bytes", "cost", "share")
@@ -113,22 +115,24 @@ def _searched(search: Any, model: Any, purpose: str, memory: int, seconds: float
 
 
 def _print_nodes(nodes: list[NodeProfile]) -> None:
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE
     rows = [
         (
             node.name,
             node.kind,
             f"{1000 * node.forward:.2f}",
             f"{1000 * node.backward:.2f}",
-            f"{100 * node.share:.0f} %".rjust(5) + " " + "▇" * round(BAR * node.share),
+            f"{100 * node.share:.0f} %".rjust(5) + ("" if narrow else " " + "▇" * round(BAR * node.share)),
             _bytes(node.bytes),
-            _bytes(node.parameter_bytes) if node.parameter_bytes else "",
+            *(() if narrow else (_bytes(node.parameter_bytes) if node.parameter_bytes else "",)),
             f"{2e-9 * node.cost / node.forward:.0f}" if node.cost and node.forward > 1e-4 else "",
         )
         for node in nodes
     ]
     forward, backward = sum(n.forward for n in nodes), sum(n.backward for n in nodes)
-    rows.append(("all", "", f"{1000 * forward:.2f}", f"{1000 * backward:.2f}", "", "", "", ""))
-    print_table(rows, ("node", "kind", "forward ms", "backward ms", "share", "values", "parameters", "GFLOP/s"))
+    rows.append(("all", "", f"{1000 * forward:.2f}", f"{1000 * backward:.2f}", *[""] * (3 if narrow else 4)))
+    parameters = () if narrow else ("parameters",)
+    print_table(rows, ("node", "kind", "forward ms", "backward ms", "share", "values", *parameters, "GFLOP/s"))
 
 
 def _print_trials(name: str, purpose: str, trials: list[Trial]) -> None:
@@ -154,7 +158,8 @@ def _print_trials(name: str, purpose: str, trials: list[Trial]) -> None:
     if purpose == "prediction":
         patch = ",".join(map(str, best.patch))
         batch = f" --batch {best.batch}" if best.batch > 1 else ""
-        print_line(f"elektronn predict MODEL INPUT OUTPUT --patch {patch}{batch} --precision {best.precision}")
+        how = f"--precision {best.precision} --memory-format {best.memory_format}"
+        print_line(f"elektronn predict MODEL INPUT OUTPUT --patch {patch}{batch} {how}")
     else:
         settings = {"batch_size": best.batch, "precision": best.precision, "memory_format": best.memory_format}
         print_line(f"elektronn train {name} {' '.join(f'--set {k}={v}' for k, v in settings.items())}")

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from elektronn_tui.errors import ModelError
@@ -28,7 +29,7 @@ def test_every_node_of_the_zoo_is_measured(name: str) -> None:
     assert sum(node.share for node in found.values()) == pytest.approx(1)
     for node in computed:
         profile = found[node.name]
-        assert (profile.backward > 0) == (profile.backward != 0)
+        assert profile.backward > 0 or not any(p.requires_grad for p in node.operation.parameters())
         assert profile.cost == node.computational_cost
         if not node.several and node.shape.ndim:
             assert profile.bytes == 4 * node.shape.stripnone_prod * (2 if node.dtype == "int64" else 1)
@@ -75,6 +76,19 @@ class TestSearch:
         assert all(trial.bytes <= limit for trial in found if not trial.skipped)
         assert {trial.skipped for trial in found if trial.bytes > limit} == {"too large"}
         assert any(trial.bytes > limit for trial in found)
+
+    def test_no_inputs_are_made_of_what_is_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[int] = []
+
+        def random_array(node: Input, rng: np.random.Generator) -> np.ndarray:
+            made.append(node.shape.stripnone_prod)
+            return original(node, rng)
+
+        original = Input.random_array
+        monkeypatch.setattr(Input, "random_array", random_array)
+        found = search_settings(open_model("membranes"), "training", memory=40 * 2**20, seconds=3)
+        largest = max(math.prod(trial.setting.patch) * trial.setting.batch for trial in found if not trial.skipped)
+        assert max(made) <= largest < max(math.prod(trial.setting.patch) for trial in found)
 
     def test_one_setting_is_tried_however_short_the_time(self) -> None:
         found = search_settings(open_model("membranes"), "training", memory=2**30, seconds=1e-6)
@@ -128,10 +142,10 @@ torch.set_num_threads(1)
 model = open_model(sys.argv[1])
 patch = tuple(int(n) for n in sys.argv[2].split(","))
 search = _Search(model, "training", 2**62, 60.0, None)
-search._training(Setting(search._declared, 1, "fp32", "contiguous"))[0]()
+search._training(Setting(search._declared, 1, "fp32", "contiguous"))[0]()()
 before = peak()
-run, _, needed, _ = search._training(Setting(patch, 1, "fp32", "contiguous"))
-run()
+make, _, needed, _ = search._training(Setting(patch, 1, "fp32", "contiguous"))
+make()()
 print((peak() - before) * 1024, needed)
 """
 
