@@ -33,13 +33,13 @@ def check_output(address: str | Path, *, key: str, force: bool = False) -> tuple
         It is no HDF5 file or Zarr store by its name, its folder is missing, it is there already and `force` isn't said,
         or what writes Zarr isn't installed.
     """
-    store = re.fullmatch(r"(.+\.zarr)(?:[:/](.*))?", str(address), re.IGNORECASE)
-    name, given = (store[1], (store[2] or "").strip("/")) if store else split_address(address)
-    path = Path(name).expanduser()
-    if store:
+    path, given = _parts(address)
+    if path.suffix.lower() == ZARR:
         check_tensorstore(address)
-        key = ""
-    elif path.suffix.lower() not in (".h5", ".hdf5", ".hdf"):
+        default = ""
+    elif path.suffix.lower() in (".h5", ".hdf5", ".hdf"):
+        default = key
+    else:
         raise DataError(
             f"{address}: an output is an HDF5 file or a Zarr store, such as {key}.h5, {key}.h5:{key} or {key}.zarr."
         )
@@ -47,18 +47,24 @@ def check_output(address: str | Path, *, key: str, force: bool = False) -> tuple
         raise DataError(f"{path} can't be made: there is no folder {path.parent.absolute()}.")
     if path.exists() and not force:
         raise DataError(f"{path} exists already; give another output, or --force to replace it.")
-    return path, given or key
+    return path, given or default
 
 
 def check_complete(address: str | Path) -> None:
     """Raise `DataError` if the volume of an address isn't there because what makes it is still to be finished."""
-    name = re.sub(r"(\.zarr)[:/].*$", r"\1", str(address), flags=re.IGNORECASE)
-    path = Path(split_address(name)[0]).expanduser()
+    path, _ = _parts(address)
     part = path.with_name(f"{path.name}.part")
     if not path.exists() and part.is_dir():
         raise DataError(
             f"{path} is not complete: {part} is what there is of it; the command that began it goes on with --resume."
         )
+
+
+def _parts(address: str | Path) -> tuple[Path, str]:
+    """Return file or store, and key, of the address of an output."""
+    store = re.fullmatch(r"(.+\.zarr)(?:[:/](.*))?", str(address), re.IGNORECASE)
+    name, key = (store[1], (store[2] or "").strip("/")) if store else split_address(address)
+    return Path(name).expanduser(), key
 
 
 def write_blocks(

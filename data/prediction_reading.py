@@ -16,6 +16,7 @@ from elektronn_tui.errors import DataError
 
 from .affinity import NEAREST
 from .sources import Source, split_address
+from .stores import is_store, local_path
 
 __all__ = ["PredictionChannels", "channel_names", "prediction_channels"]
 
@@ -130,10 +131,8 @@ def channel_names(address: str | Path) -> tuple[str, ...]:
         except (OSError, KeyError):
             return ()
         return tuple(text.decode() if isinstance(text, bytes) else str(text) for text in found)
-    attributes = Path(str(address).replace(".zarr:", ".zarr/")).expanduser() / ".zattrs"
-    if attributes.is_file():
-        try:
-            return tuple(map(str, json.loads(attributes.read_text()).get("channels", ())))
-        except (OSError, ValueError, AttributeError):
-            return ()
-    return ()
+    store = local_path(str(address)) if is_store(str(address)) else None
+    try:
+        return () if store is None else tuple(map(str, json.loads((store / ".zattrs").read_text()).get("channels", ())))
+    except (OSError, ValueError, AttributeError):
+        return ()

@@ -152,6 +152,16 @@ class Spool:
                 f"{self.folder / name} can't be written: {reason}; what is done is kept, --resume goes on."
             ) from error
 
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Delete it, or after an error keep what is done for a run that goes on."""
+        if kind is None:
+            self.remove()
+        else:
+            self.close()
+
     def close(self) -> None:
         """Let another process at it."""
         os.close(self._lock)

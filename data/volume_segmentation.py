@@ -139,8 +139,7 @@ def segment_volume(
         "halo": list(grid.halo),
         **{name: _plain(value) for name, value in settings.items()},
     }
-    spool = Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force)
-    try:
+    with Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force) as spool:
         voxels = _segment_blocks(segmenter, grid, spool, progress)
         numbering, bases = _whole(segmenter, grid, spool)
         logger.info("%s: %d segments in %d blocks", source.name, numbering.count, grid.count)
@@ -157,10 +156,6 @@ def segment_volume(
             | {"segments": numbering.count},
             compression=compression,
         )
-    except BaseException:
-        spool.close()
-        raise
-    spool.remove()
     if progress is not None:
         progress(BlockProgress(grid.count, grid.count, voxels, 1.0))
     return path

@@ -133,8 +133,7 @@ def predict_volume(
         "memory_format": "channels_last" if model.channels_last else "contiguous",
         **made,
     }
-    spool = Spool(folder, identity, resume=resume, force=force)
-    try:
+    with Spool(folder, identity, resume=resume, force=force) as spool:
         _predict_blocks(source, spool, layout, as_uint8, model.scaling, progress)
         size = source.voxel_size
         begin = source.offset or (0.0, 0.0, 0.0)
@@ -153,10 +152,6 @@ def predict_volume(
             | {f"model_{name}": text for name, text in model.extra.items()},
             compression=compression,
         )
-    except BaseException:
-        spool.close()
-        raise
-    spool.remove()
     return path
 
 

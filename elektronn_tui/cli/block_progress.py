@@ -28,6 +28,15 @@ class BlockProgressShown:
         self._last = self.begin
         self._first: float | None = None
 
+    def __enter__(self) -> BlockProgressShown:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Make room for what is said next, and tell whoever interrupts what to do."""
+        self.clear()
+        if kind is KeyboardInterrupt:
+            warn("interrupted; what is done is kept, --resume goes on")
+
     def show(self, now: BlockProgress) -> None:
         """Show it, but not more often than can be read."""
         self.voxels = now.voxels
@@ -58,7 +67,6 @@ class BlockProgressShown:
 
     def finish(self, path: Path) -> None:
         """Say what was made, and how long it took."""
-        self.clear()
         seconds = time.monotonic() - self.begin
         if self._json:
             print_json_line({"event": "done", "progress": 1.0, "output": str(path.absolute()), "seconds": seconds})

@@ -121,8 +121,7 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
         "cuda" if torch.cuda.is_available() else "cpu",
         memory_format=torch.channels_last_3d if last else torch.contiguous_format,
     )
-    shown = BlockProgressShown(args.json)
-    try:
+    with BlockProgressShown(args.json) as shown:
         path = predict_volume(
             model,
             open_source(args.input),
@@ -142,9 +141,5 @@ def _predict(args: argparse.Namespace, patch: tuple[int, ...] | None) -> int:
             force=args.force,
             progress=shown.show,
         )
-    except KeyboardInterrupt:
-        shown.clear()
-        warn("interrupted; what is done is kept, --resume goes on")
-        raise
     shown.finish(path)
     return DONE

@@ -92,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
         "strides": strides,
     }
     check_complete(args.prediction)
-    shown = BlockProgressShown(args.json)
-    try:
+    with BlockProgressShown(args.json) as shown:
         path = segment_volume(
             open_source(args.prediction),
             args.output,
@@ -109,10 +108,6 @@ def run(args: argparse.Namespace) -> int:
             progress=shown.show,
             **{name: value for name, value in settings.items() if value is not None},
         )
-    except KeyboardInterrupt:
-        shown.clear()
-        warn("interrupted; what is done is kept, --resume goes on")
-        raise
     shown.finish(path)
     return DONE
 
