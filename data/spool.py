@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from elektronn_tui.errors import DataError
 
-__all__ = ["BlockProgress", "Spool", "begun_with"]
+__all__ = ["BlockProgress", "Spool", "sizes_begun_with"]
 
 STATE = "state.json"
 
@@ -41,7 +41,7 @@ class BlockProgress:
     share: float
 
 
-def begun_with(folder: Path) -> dict[str, Any]:
+def _begun_with(folder: Path) -> dict[str, Any]:
     """Return what the blocks of a spool depend on; nothing where none was begun.
 
     Raises
@@ -56,6 +56,22 @@ def begun_with(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / STATE} can't be read: {error}; --force begins anew.") from error
     return state if isinstance(state, dict) else {}
+
+
+def sizes_begun_with(folder: Path, key: str) -> tuple[int, ...] | None:
+    """Return sizes that a spool was begun with, for a run that goes on with it; None where it says none.
+
+    Raises
+    ------
+    DataError
+        It can't be read, or these are no sizes.
+    """
+    sizes = _begun_with(folder).get(key)
+    if sizes is None:
+        return None
+    if not isinstance(sizes, list) or not all(isinstance(n, int) and n >= 0 for n in sizes):
+        raise DataError(f"{folder / STATE}: {key} is {sizes!r}, which are no sizes; --force begins anew.")
+    return tuple(sizes)
 
 
 class Spool:
@@ -112,7 +128,7 @@ class Spool:
         return [path for path in self.folder.glob("*.npy") if path.stem.isdigit()]
 
     def _check(self, wanted: dict[str, Any]) -> None:
-        was = begun_with(self.folder)
+        was = _begun_with(self.folder)
         if not was:
             return
         if differing := [key for key in wanted | was if wanted.get(key) != was.get(key)]:

@@ -21,7 +21,7 @@ from .output import check_output, write_blocks
 from .prediction_reading import PredictionChannels, prediction_channels
 from .segmentation import boundary_watershed, mutex_watershed, threshold_segments
 from .sources import Source, SourceLike, Vec3, as_source
-from .spool import BlockProgress, Spool
+from .spool import BlockProgress, Spool, sizes_begun_with
 from .stitching import Links, Numbering, every_overlap, number_wholes, sure_overlaps
 
 __all__ = ["SegmentMethod", "segment_volume"]
@@ -127,6 +127,10 @@ def segment_volume(
     if method == "watershed":
         settings = {"threshold": SURE, "seed_distance": SEED_DISTANCE if source.voxel_size else 1.0} | settings
     segmenter = _Segmenter(source, chosen, method, min_size, dict(settings))
+    folder = path.with_name(f"{path.name}.part")
+    if resume:
+        block = block or sizes_begun_with(folder, "block")
+        halo = halo or sizes_begun_with(folder, "halo")
     grid = _Grid.of(segmenter, block, halo, memory)
     identity = {
         "prediction": source.name,
@@ -139,7 +143,7 @@ def segment_volume(
         "halo": list(grid.halo),
         **{name: _plain(value) for name, value in settings.items()},
     }
-    with Spool(path.with_name(f"{path.name}.part"), identity, resume=resume, force=force) as spool:
+    with Spool(folder, identity, resume=resume, force=force) as spool:
         voxels = _segment_blocks(segmenter, grid, spool, progress)
         numbering, bases = _whole(segmenter, grid, spool)
         logger.info("%s: %d segments in %d blocks", source.name, numbering.count, grid.count)

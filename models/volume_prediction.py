@@ -85,7 +85,7 @@ def predict_volume(
         Called at the begin, with each run of the network, and after each block.
     **options
         Those of `elektronn_tui.models.predictor.DenseOptions`. ``memory`` counts for the blocks of a tile's size on
-        their way from and to the disk, too. A run that is resumed takes the patch that it began with.
+        their way from and to the disk, too. A run that is resumed takes patch and blocks that it began with.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def predict_volume(
         The volume can't be read or the output not be written, or a run was begun there for something else.
     """
     from elektronn_tui.data.output import check_output, write_blocks
-    from elektronn_tui.data.spool import Spool, begun_with
+    from elektronn_tui.data.spool import Spool, sizes_begun_with
 
     path, key = check_output(out, key="prediction", force=force)
     channels = model.input_node.shape["f"]
@@ -110,10 +110,11 @@ def predict_volume(
         )
     folder = path.with_name(f"{path.name}.part")
     if resume and options.get("patch_shape") is None:
-        options["patch_shape"] = begun_with(folder).get("patch_shape")
+        options["patch_shape"] = sizes_begun_with(folder, "patch_shape")
+    block = sizes_begun_with(folder, "block") if resume else None
     features = int(model.prediction_node.shape["f"] or 1)
     chosen = DenseOptions(beside=IN_FLIGHT * 4 * (channels + features), **options)
-    layout = _Layout.of(model, source.shape, pad_raw, chosen, block_bytes)
+    layout = _Layout.of(model, source.shape, pad_raw, chosen, block_bytes, block)
     predictor = layout.predictor
     made: dict[str, Any] = {
         "engine": predictor.engine,
@@ -167,7 +168,15 @@ class _Layout:
     first: Vec3
 
     @classmethod
-    def of(cls, model: Model, size: Vec3, pad: bool, options: DenseOptions, block_bytes: int) -> _Layout:
+    def of(
+        cls,
+        model: Model,
+        size: Vec3,
+        pad: bool,
+        options: DenseOptions,
+        block_bytes: int,
+        begun: tuple[int, ...] | None,
+    ) -> _Layout:
         node = model.prediction_node
         flat = node.shape.ndim == 2
         predictor = DensePredictor(
@@ -181,7 +190,9 @@ class _Layout:
         tiling = predictor.tiling
         sections, none = ((1,), (0,)) if flat else ((), ())
         out = _vec3(*(size[:1] if flat else ()), *predictor.out)
-        if tiling.whole and not predictor.blended:
+        if begun is not None and len(begun) == 3 and min(begun) > 0:
+            block = _vec3(*begun)
+        elif tiling.whole and not predictor.blended:
             block = out
         else:
             step = _vec3(*sections, *tiling.step)

@@ -279,7 +279,7 @@ def test_blocks_of_blended_tiles_are_those_of_the_whole(tmp_path: Path) -> None:
         assert dict(file["prediction"].attrs)["blend"] == "gaussian"
 
 
-def test_what_is_resumed_keeps_its_patch_however_much_memory_there_is(tmp_path: Path) -> None:
+def test_what_is_resumed_keeps_its_patch_and_blocks_however_much_memory_there_is(tmp_path: Path) -> None:
     model, source = strided(), volume(10, 41, 38)
 
     def stop(now: BlockProgress) -> None:
@@ -289,8 +289,15 @@ def test_what_is_resumed_keeps_its_patch_however_much_memory_there_is(tmp_path: 
     expected = dataset(predict_volume(model, source, tmp_path / "whole.h5", memory=100_000, block_bytes=60_000))
     with pytest.raises(KeyboardInterrupt):
         predict_volume(model, source, tmp_path / "out.h5", memory=100_000, block_bytes=60_000, progress=stop)
-    path = predict_volume(model, source, tmp_path / "out.h5", memory=2**40, block_bytes=60_000, resume=True)
+    path = predict_volume(model, source, tmp_path / "out.h5", memory=2**40, resume=True)
     assert dataset(path).tobytes() == expected.tobytes()
+
+
+def test_a_state_that_was_spoilt_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out.h5.part").mkdir()
+    (tmp_path / "out.h5.part" / "state.json").write_text('{"block": "large"}')
+    with pytest.raises(DataError, match="block is 'large', which are no sizes; --force begins anew"):
+        predict_volume(strided(), volume(10, 30, 30), tmp_path / "out.h5", resume=True)
 
 
 def test_channels_are_called_what_the_network_calls_its_features(tmp_path: Path) -> None:
